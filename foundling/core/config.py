@@ -1,0 +1,213 @@
+"""Strict configs: an unknown key, a wrong type or an impossible value is told with its path, all faults at once.
+
+`Strict` is the base of every config; `Part("objectives")` marks a field whose `kind` names a part file.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from foundling.core.errors import UserError
+from foundling.core.registry import load_part, nearest
+
+
+@cache
+def _other_names() -> dict[str, str]:
+    return yaml.safe_load(files("foundling.core").joinpath("hf_names.yaml").read_text(encoding="utf-8"))
+
+
+class Strict(BaseModel):
+    """A frozen config that refuses what it does not know. Field docstrings are the field's documentation."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=False, populate_by_name=True
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_the_nearest(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Gives each unknown key of this level the name it most likely meant."""
+        if not isinstance(value, dict | cls):
+            raise PydanticCustomError(
+                "mapping", "expected a mapping with the keys {keys}", {"keys": ", ".join(_keys(cls))}
+            )
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(error.title, [_named(cls, e) for e in error.errors()]) from None
+
+
+class PartConfig(Strict):
+    """The config of a part file. `kind` is the file's name; `build` makes the live object."""
+
+    kind: str = ""
+    """Name of the part: the file's name without `.py`."""
+
+
+def _keys(cls: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in cls.model_fields.items()]
+
+
+def _named(cls: type[BaseModel], error: Any) -> InitErrorDetails:
+    location = error["loc"]
+    if error["type"] != "extra_forbidden" or len(location) != 1:
+        message = error["msg"].removeprefix("Value error, ")
+        custom = PydanticCustomError(error["type"], "{message}", {"message": message})
+        return InitErrorDetails(type=custom, loc=location, input=error["input"])
+    key, known = str(location[0]), _keys(cls)
+    near = nearest(key, known)
+    if key in _other_names():
+        hint = f"here it is called {_other_names()[key]}"
+    elif near:
+        hint = f"did you mean {near!r}?"
+    else:
+        hint = f"known keys: {', '.join(known)}"
+    custom = PydanticCustomError("unknown_key", "unknown key; {hint}", {"hint": hint})
+    return InitErrorDetails(type=custom, loc=location, input=error["input"])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Metadata for a field whose value is the config of a part: `Annotated[PartConfig, Part("optim")]`.
+
+    The value is a mapping with `kind` (the part's file name), or the bare name; `default` stands in for a missing
+    `kind`.
+    """
+
+    folder: str
+    default: str | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        dump = core_schema.plain_serializer_function_ser_schema(resolved)
+        return core_schema.no_info_plain_validator_function(self.read, serialization=dump)
+
+    def read(self, value: Any) -> PartConfig:
+        if isinstance(value, PartConfig):
+            return value
+        if isinstance(value, str):
+            value = {"kind": value}
+        if not isinstance(value, dict):
+            raise ValueError(f"expected a part's name or a mapping with `kind`; got {value!r}")
+        kind = value.get("kind", self.default)
+        if not isinstance(kind, str):
+            raise PydanticCustomError("missing", "{message}", {"message": "`kind` must name the part"})
+        try:
+            config: type[PartConfig] = load_part(self.folder, kind).Config
+        except UserError as error:
+            raise PydanticCustomError("part", "{message}", {"message": str(error)}) from error
+        return config.model_validate({**value, "kind": kind})
+
+
+def explain(error: ValidationError, what: str) -> UserError:
+    """One line a fault: its path, what is wrong, what came."""
+    faults = error.errors()
+    lines = []
+    for fault in faults:
+        path = ".".join(str(step) for step in fault["loc"]) or what
+        got = "" if fault["type"] in ("unknown_key", "missing", "part") else f"; got {_short(fault['input'])}"
+        message = fault["msg"]
+        lines.append(f"{path}: {message}{got if '; got ' not in message else ''}")
+    if len(lines) == 1:
+        return UserError(f"{what}: {lines[0]}")
+    return UserError(f"{what}: {len(lines)} faults\n" + "\n".join(f"  {line}" for line in lines))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def validate(cls: type[Strict], data: Any, what: str) -> Any:
+    """`data` as a config of class `cls`; a `UserError` that names every fault otherwise."""
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        raise explain(error, what) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping from a file; what is not one is a `UserError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError("the recipe must be a file that exists", got=str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the recipe {path} could not be read: {error}") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} must be YAML", got=" ".join(str(error).split())) from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} must hold a YAML mapping", got=type(data).__name__)
+    return data
+
+
+def override(data: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+    """A copy of `data` with `a.b=c` assignments applied; values are read as YAML. A list index is a number."""
+    result = _copy(data)
+    for text in assignments:
+        path, equals, value_text = text.partition("=")
+        if not equals or not path:
+            raise UserError("an override must look like dotted.key=value", got=repr(text))
+        try:
+            value = yaml.safe_load(value_text)
+        except yaml.YAMLError:
+            raise UserError(f"the value of {path} must be YAML", got=repr(value_text)) from None
+        _assign(result, path.split("."), value, text)
+    return result
+
+
+def _assign(node: Any, steps: list[str], value: Any, text: str) -> None:
+    for step in steps[:-1]:
+        if isinstance(node, list) and step.isdigit() and int(step) < len(node):
+            node = node[int(step)]
+            continue
+        if not isinstance(node, dict):
+            raise UserError(f"the override {text!r} must follow the recipe's keys", got=f"no mapping at {step!r}")
+        below = node.get(step)
+        if isinstance(below, str):  # `optimizer: adamw` is short for `optimizer: {kind: adamw}`
+            below = {"kind": below}
+        node[step] = below if isinstance(below, dict | list) else {}
+        node = node[step]
+    last = steps[-1]
+    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise UserError(f"the override {text!r} must follow the recipe's keys", got=f"no mapping at {last!r}")
+
+
+def _copy(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _copy(value) for key, value in node.items()}
+    return [_copy(value) for value in node] if isinstance(node, list) else node
+
+
+def resolved(config: BaseModel) -> dict[str, Any]:
+    """The config as plain data, every default spelled out: what is saved beside a run and read back."""
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two resolved configs differ, one line each: `train.clip: 1.0 -> 2.0`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for key in sorted({*old, *new}, key=str):
+            lines += differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+        return lines
+    return [] if old == new else [f"{path}: {old!r} -> {new!r}"]

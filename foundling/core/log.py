@@ -1,0 +1,67 @@
+"""One logger, one console, and the sinks that metrics go to."""
+
+import json
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+logger = logging.getLogger("foundling")
+"""The package's only logger. Libraries stay silent until `setup` is called, by the command line alone."""
+
+console = Console(stderr=True, highlight=False)
+"""Where people look: standard error, so that standard output stays for results."""
+
+
+def setup(level: str = "INFO") -> None:
+    """Shows the package's messages on the console; called once, by the command line."""
+    logger.setLevel(level)
+    if not logger.handlers:
+        handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False, markup=False)
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+class Sink(Protocol):
+    """Where a run's figures go. `step` counts optimizer steps, `values` are plain numbers or text."""
+
+    def write(self, step: int, values: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """`metrics.jsonl`: one JSON object a line, flushed at once, so a killed run keeps what it wrote.
+
+    On resume, lines after `keep_until_step` are cut: the resumed run writes them again.
+    """
+
+    def __init__(self, path: Path, keep_until_step: int | None = None) -> None:
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if keep_until_step is not None and _step_of(line) <= keep_until_step]
+            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._file: TextIO = path.open("a", encoding="utf-8")
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        self._file.write(json.dumps({"step": step, **values}, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return math.inf  # a line cut short by a kill
+
+
+def interactive() -> bool:
+    """Whether a person watches: progress is drawn for them only."""
+    return sys.stderr.isatty()

@@ -1,0 +1,55 @@
+"""A part is a file: `objectives/mlm.py` is the objective `mlm`. The only place that imports by name.
+
+A folder's parts are its modules whose names start with no underscore and that define `Config`; other packages
+add parts through the entry point group `foundling.FOLDER`.
+"""
+
+import difflib
+import importlib
+import pkgutil
+from functools import cache
+from importlib.metadata import entry_points
+from types import ModuleType
+
+from foundling.core.errors import UserError
+
+
+def nearest(name: str, known: list[str]) -> str | None:
+    """The known name that a typo most likely meant, or None."""
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.55)
+    return found[0] if found else None
+
+
+@cache
+def part_names(folder: str) -> list[str]:
+    """Names of all parts of a folder of this package (dots for sub-folders: `optim.schedules`), sorted."""
+    package = importlib.import_module(f"foundling.{folder}")
+    own = [
+        module.name
+        for module in pkgutil.iter_modules(package.__path__)
+        if not module.ispkg and not module.name.startswith("_") and module.name != "base"
+    ]
+    return sorted({*own, *(point.name for point in entry_points(group=f"foundling.{folder}"))})
+
+
+def load_part(folder: str, name: str) -> ModuleType:
+    """The module of one part. A wrong name answers with the nearest; a part that fails to import says why."""
+    names = part_names(folder)
+    what = folder.rsplit(".", 1)[-1]
+    if name not in names:
+        hint = nearest(name, names)
+        raise UserError(
+            f"{what} must be one of {', '.join(names)}",
+            got=repr(name),
+            do=f"did you mean {hint!r}?" if hint else None,
+        )
+    for point in entry_points(group=f"foundling.{folder}"):
+        if point.name == name:
+            path = point.value
+            break
+    else:
+        path = f"foundling.{folder}.{name}"
+    try:
+        return importlib.import_module(path)
+    except ImportError as error:
+        raise UserError(f"the part {what}/{name} could not be imported: {error}", do="install what it names") from error
