@@ -1,0 +1,85 @@
+"""`Batch`: the only thing that models take. Packed tokens, no padding, for every family.
+
+N tokens lie one after another; `bounds_R1` says where each of the R rows ends. A row is what attention sees as one
+text: a fixed-length row of a causal model, a sentence pair of an encoder, a document of a packed row. The same
+bounds serve both engines: on CPU, consecutive rows of one length are one dense block (so collators sort rows into
+length buckets); on CUDA they are the `cu_seqlens` of variable-length attention. Everything but attention works on the
+packed N tokens and knows no rows.
+"""
+
+# Shapes: N = packed tokens, R = rows, M = positions whose output a loss reads.
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    tokens_N: Tensor
+    """Token ids, int64 [N]."""
+    positions_N: Tensor
+    """Position of each token in its row, int64 [N]; starts at 0 in each row."""
+    bounds_R1: Tensor
+    """Where rows begin and end: int32 [R + 1], first 0, last N, strictly rising. On CPU for CPU models."""
+    max_row_length: int
+    """Length of the longest row, tokens."""
+    targets_M: Tensor
+    """Token ids that the loss asks for, int64 [M]."""
+    target_index_M: Tensor | None = None
+    """Which of the N positions each target is read at, int64 [M]; None: every position in order (M = N)."""
+    segments_N: Tensor | None = None
+    """Segment (sentence A or B) of each token, int64 [N]; None: the family has none."""
+    samples_R: tuple[int, ...] = ()
+    """Number of each row in the data order, so that a bad row can be named."""
+    sources_R: tuple[int, ...] = ()
+    """Index of the data source of each row."""
+
+    @property
+    def num_tokens(self) -> int:
+        return self.tokens_N.shape[0]
+
+    @property
+    def num_targets(self) -> int:
+        return self.targets_M.shape[0]
+
+    @property
+    def num_rows(self) -> int:
+        return self.bounds_R1.shape[0] - 1
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on `device`."""
+        moved = {
+            f.name: v.to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(v := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+def rows_batch(tokens_RT: Tensor, targets_RT: Tensor, **more: tuple[int, ...]) -> Batch:
+    """R rows of T tokens each, a target at every position. tokens_RT, targets_RT: int64 [R, T]."""
+    num_rows, length = tokens_RT.shape
+    return Batch(
+        tokens_N=tokens_RT.reshape(-1),
+        positions_N=torch.arange(length).repeat(num_rows),
+        bounds_R1=torch.arange(0, num_rows * length + 1, length, dtype=torch.int32),
+        max_row_length=length,
+        targets_M=targets_RT.reshape(-1),
+        **more,
+    )
+
+
+def row_groups(bounds_R1: Tensor) -> list[tuple[int, int, int]]:
+    """Consecutive rows of one length, as (first token, number of rows, row length)."""
+    bounds = bounds_R1.tolist()
+    groups: list[tuple[int, int, int]] = []
+    for start, end in zip(bounds, bounds[1:], strict=False):
+        length = end - start
+        if groups and groups[-1][2] == length:
+            first, count, _ = groups[-1]
+            groups[-1] = (first, count + 1, length)
+        else:
+            groups.append((start, 1, length))
+    return groups

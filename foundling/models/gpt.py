@@ -1,0 +1,260 @@
+"""One decoder, two mathematics.
+
+`gpt2`: learned positions, LayerNorm, GELU, biases (Radford et al. 2019) = Hugging Face's GPT2LMHeadModel.
+`modern`: rotary positions, RMSNorm, SwiGLU, grouped queries, no biases (Touvron et al. 2023, arXiv:2302.13971), with
+RMSNorm over each query and key head (Dehghani et al. 2023, arXiv:2302.05442) = Qwen3ForCausalLM; without = Llama.
+"""
+
+# Shapes: N = packed tokens, B = rows of a cached batch, T = their new tokens, S = cached tokens, D = width,
+# H = query heads, G = key-value heads, Q = H / G, K = width of a head, V = vocabulary.
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foundling.core.config import Strict
+from foundling.core.units import Count
+from foundling.data.batch import Batch
+from foundling.models.base import Hidden, Style
+from foundling.nn.attention import Kernel, attend, attend_cached
+from foundling.nn.init import fill_, residual_std
+from foundling.nn.mlp import GeluMlp, SwigluMlp
+from foundling.nn.norms import LayerNorm, RmsNorm
+from foundling.nn.positions import rotary_tables, rotate
+
+
+class Config(Strict):
+    vocab_size: Count
+    """Rows of the embedding: token ids below it."""
+    layers: Count
+    """Number of blocks."""
+    width: Count
+    """Size of the hidden state."""
+    heads: Count
+    """Query heads."""
+    kv_heads: Count | None = None
+    """Key-value heads, a divisor of `heads`; None: as many as `heads`."""
+    head_width: Count | None = None
+    """Width of one head; None: width / heads."""
+    mlp_width: Count | None = None
+    """Inner width of the MLP; None: 4 x width (gpt2), 8/3 x width in whole 64s (modern: the same weights)."""
+    math: Literal["gpt2", "modern"] = "modern"
+    """Which architecture."""
+    max_positions: Count = 1024
+    """Longest row, tokens. A limit of the weights for gpt2, of what was trained for modern."""
+    tied: bool = True
+    """Whether the head shares the embedding's weights."""
+    qk_norm: bool = True
+    """modern: RMSNorm over each query and key head (Qwen3); False: Llama."""
+    rope_theta: float = 10_000.0
+    """modern: base of the rotary frequencies."""
+    norm_eps: float = 1e-5
+    """Added to the variance in every norm."""
+    init_std: float = 0.02
+    """Spread of the initial matrices; those that write to the residual stream get it / sqrt(2 layers)."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.head_width is None and self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads; got width {self.width}, heads {self.heads}")
+        if self.heads % self.groups:
+            raise ValueError(f"heads must be a multiple of kv_heads; got heads {self.heads}, kv_heads {self.groups}")
+        if self.math == "gpt2" and (self.groups != self.heads or self.key_width * self.heads != self.width):
+            raise ValueError("math gpt2 has heads of width / heads and as many kv_heads as heads; use math: modern")
+        if self.math == "modern" and self.key_width % 2:
+            raise ValueError(f"rotary positions need an even head width; got {self.key_width}")
+        return self
+
+    @property
+    def groups(self) -> int:
+        return self.kv_heads or self.heads
+
+    @property
+    def key_width(self) -> int:
+        return self.head_width or self.width // self.heads
+
+    @property
+    def inner_width(self) -> int:
+        if self.mlp_width:
+            return self.mlp_width
+        return 4 * self.width if self.math == "gpt2" else max(64, round(8 * self.width / 3 / 64) * 64)
+
+    def build(self) -> "Gpt":
+        return Gpt(self)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with one fused projection.
+
+    Rows of `qkv` lie by key-value head: Q query heads, then one key, one value. So a split of its output over devices
+    is a split of whole head groups.
+    """
+
+    kernel: Kernel = "sdpa"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.per_group = config.heads // config.groups
+        self.head_width = config.key_width
+        bias = config.math == "gpt2"
+        self.qkv = nn.Linear(config.width, (config.heads + 2 * config.groups) * config.key_width, bias=bias)
+        self.out = nn.Linear(config.heads * config.key_width, config.width, bias=bias)
+        norms = config.math == "modern" and config.qk_norm
+        self.q_norm = RmsNorm(config.key_width, config.norm_eps) if norms else None
+        self.k_norm = RmsNorm(config.key_width, config.norm_eps) if norms else None
+
+    def forward(self, x_ND: Tensor, rotary: tuple[Tensor, Tensor] | None, rows: "Rows") -> Tensor:
+        qkv_NGPK = self.qkv(x_ND).view(x_ND.shape[0], -1, self.per_group + 2, self.head_width)
+        q_NHK = qkv_NGPK[:, :, : self.per_group].flatten(1, 2)
+        k_NGK, v_NGK = qkv_NGPK[:, :, -2], qkv_NGPK[:, :, -1]
+        if self.q_norm is not None and self.k_norm is not None:
+            q_NHK, k_NGK = self.q_norm(q_NHK), self.k_norm(k_NGK)
+        if rotary is not None:
+            q_NHK, k_NGK = rotate(q_NHK, *rotary), rotate(k_NGK, *rotary)
+        if rows.cache is not None:
+            out_NHK = rows.cache.attend(self, q_NHK, k_NGK, v_NGK)
+        else:
+            out_NHK = attend(q_NHK, k_NGK, v_NGK, rows.bounds_R1, rows.longest, causal=True, kernel=self.kernel)
+        return self.out(out_NHK.flatten(1))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a norm and around a residual (pre-norm)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.attention_norm = _norm(config)
+        self.attention = Attention(config)
+        self.mlp_norm = _norm(config)
+        mlp = GeluMlp if config.math == "gpt2" else SwigluMlp
+        self.mlp = mlp(config.width, config.inner_width, bias=config.math == "gpt2")
+
+    def forward(self, x_ND: Tensor, rotary: tuple[Tensor, Tensor] | None, rows: "Rows") -> Tensor:
+        x_ND = x_ND + self.attention(self.attention_norm(x_ND), rotary, rows)
+        return x_ND + self.mlp(self.mlp_norm(x_ND))
+
+
+def _norm(config: Config) -> nn.Module:
+    norm = LayerNorm if config.math == "gpt2" else RmsNorm
+    return norm(config.width, config.norm_eps)
+
+
+class Gpt(nn.Module):
+    """The decoder. Call it with a `Batch` for the last hidden states of all its tokens."""
+
+    parallel_plan: ClassVar[dict[str, Style]] = {
+        "blocks.*.attention.qkv": "colwise",
+        "blocks.*.attention.out": "rowwise",
+        "blocks.*.mlp.gate": "colwise",
+        "blocks.*.mlp.up": "colwise",
+        "blocks.*.mlp.down": "rowwise",
+    }
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.positions = nn.Embedding(config.max_positions, config.width) if config.math == "gpt2" else None
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = _norm(config)
+        self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
+
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.layers)
+
+    def set_kernel(self, kernel: Kernel) -> None:
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.kernel = kernel
+
+    def forward(self, batch: Batch) -> Hidden:
+        rows = Rows(batch.bounds_R1, batch.max_row_length)
+        return self._run(batch.tokens_N, batch.positions_N, rows)
+
+    def forward_cached(self, tokens_BT: Tensor, cache: "Cache") -> Hidden:
+        """Hidden states [B x T, D] of T new tokens in each of the cache's B rows; the cache grows by T."""
+        num_rows, num_new = tokens_BT.shape
+        cache.expect(num_rows, num_new)
+        positions_N = torch.arange(cache.length, cache.length + num_new, device=tokens_BT.device).repeat(num_rows)
+        hidden = self._run(tokens_BT.reshape(-1), positions_N, Rows(cache.no_bounds, 0, cache))
+        cache.length += num_new
+        return hidden
+
+    def _run(self, tokens_N: Tensor, positions_N: Tensor, rows: "Rows") -> Hidden:
+        x_ND = self.embedding(tokens_N)
+        rotary = None
+        if self.positions is not None:
+            x_ND = x_ND + self.positions(positions_N)
+        else:
+            rotary = rotary_tables(positions_N, self.config.key_width, self.config.rope_theta)
+        for layer in self.layers:
+            x_ND = layer(x_ND, rotary, rows)
+        head = self.embedding if self.head is None else self.head
+        return Hidden(self.norm(x_ND), head.weight)
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        writes = residual_std(self.config.init_std, self.config.layers)
+        for name, parameter in self.named_parameters():
+            into_residual = name.endswith((".out.weight", ".down.weight"))
+            fill_(name, parameter, writes if into_residual else self.config.init_std, generator)
+
+    def flops_per_token(self, row_length: int) -> float:
+        c = self.config
+        matrices = sum(p.numel() for layer in self.layers for p in layer.parameters() if p.ndim == 2)
+        attention = c.layers * (row_length + 1) * c.heads * c.key_width  # two products over (T + 1) / 2 keys a token
+        return 6.0 * (matrices + c.vocab_size * c.width) + 6.0 * attention
+
+
+@dataclass
+class Rows:
+    """How the tokens of one forward pass fall into rows, and the cache they extend if they do."""
+
+    bounds_R1: Tensor
+    longest: int
+    cache: "Cache | None" = None
+
+
+@dataclass
+class Cache:
+    """Keys and values of what B rows have read so far, all rows equally long."""
+
+    num_rows: int
+    capacity: int
+    """Tokens a row can hold."""
+    length: int = 0
+    """Tokens each row holds now."""
+    keys: dict[int, Tensor] = field(default_factory=dict)
+    values: dict[int, Tensor] = field(default_factory=dict)
+    no_bounds: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int32))
+
+    def expect(self, num_rows: int, num_new: int) -> None:
+        assert num_rows == self.num_rows, (num_rows, self.num_rows)
+        assert self.length + num_new <= self.capacity, (self.length, num_new, self.capacity)
+
+    def attend(self, layer: nn.Module, q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor) -> Tensor:
+        """Appends a layer's new keys and values and attends to all; [N, H, K] in and out."""
+        q, k, v = (x.unflatten(0, (self.num_rows, -1)).transpose(1, 2) for x in (q_NHK, k_NGK, v_NGK))
+        num_new = q.shape[2]
+        if id(layer) not in self.keys:
+            shape = (self.num_rows, k.shape[1], self.capacity, k.shape[3])
+            self.keys[id(layer)], self.values[id(layer)] = k.new_empty(shape), v.new_empty(shape)
+        keys, values = self.keys[id(layer)], self.values[id(layer)]
+        end = self.length + num_new
+        keys[:, :, self.length : end], values[:, :, self.length : end] = k, v
+        visible = None
+        if num_new > 1:
+            query = torch.arange(self.length, end, device=q.device)
+            visible = (torch.arange(end, device=q.device)[None, :] <= query[:, None])[None]
+        out_BHTK = attend_cached(q, keys[:, :, :end], values[:, :, :end], visible)
+        return out_BHTK.transpose(1, 2).flatten(0, 1)
+
+
+def last_logits(hidden: Hidden, num_rows: int) -> Tensor:
+    """Logits [B, V] of the last new token of each row."""
+    last_BD = hidden.hidden_ND.unflatten(0, (num_rows, -1))[:, -1]
+    return F.linear(last_BD, hidden.head_weight_VD)

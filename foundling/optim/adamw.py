@@ -1,0 +1,66 @@
+"""AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2).
+
+State and arithmetic are fp32 whatever the copies' type: in bf16, beta2 = 0.999 rounds to 1 and the second moment never
+decays. One compiled kernel reads gradient, moments and master and writes moments, master and the bf16 copy.
+"""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from foundling.optim.base import OptimizerConfig, Rule, Slot
+
+
+class Config(OptimizerConfig):
+    kind: str = "adamw"
+    """Name of the part."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    """Decay of the first and second moment per step."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the root of the second moment."""
+
+    def rule(self) -> Rule:
+        return AdamW(self)
+
+
+class AdamW(Rule):
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def init(self, slot: Slot) -> dict[str, Tensor]:
+        return {"first_moment": torch.zeros_like(slot.master), "second_moment": torch.zeros_like(slot.master)}
+
+    def step(self, slots: list[Slot], step: int, lr_factor: float, gradient_factor: float, compiled: bool) -> None:
+        (beta1, beta2), eps = self.config.betas, self.config.eps
+        kernel = _update_compiled if compiled else _update
+        unbias1, unbias2 = 1 - beta1**step, 1 - beta2**step
+        for slot in slots:
+            lr = slot.lr * lr_factor
+            # fp64 scalars in a tensor: as plain floats each new value would compile the kernel again
+            numbers = torch.tensor(
+                [gradient_factor, beta1, beta2, eps, lr / unbias1, unbias2**-0.5, 1 - lr * slot.weight_decay],
+                device=slot.master.device,
+            )
+            copy = None if slot.copy is None else slot.copy.view(-1)
+            moments = (slot.state["first_moment"].view(-1), slot.state["second_moment"].view(-1))
+            kernel(slot.master.view(-1), slot.gradient.view(-1), *moments, copy, numbers)
+
+
+def _update(
+    master: Tensor, gradient: Tensor, first: Tensor, second: Tensor, copy: Tensor | None, numbers: Tensor
+) -> None:
+    gradient_factor, beta1, beta2, eps, rate, root_unbias, keep = numbers.unbind()
+    g = gradient * gradient_factor
+    m = beta1 * first + (1 - beta1) * g
+    v = beta2 * second + (1 - beta2) * g * g
+    w = master * keep - rate * m / (v.sqrt() * root_unbias + eps)
+    first.copy_(m)
+    second.copy_(v)
+    master.copy_(w)
+    if copy is not None:
+        copy.copy_(w)
+
+
+_update_compiled = torch.compile(_update, dynamic=True)

@@ -1,0 +1,91 @@
+"""Cross entropy of a linear layer's logits, fused: logits of a chunk live in cache and die there.
+
+Value and both gradients are made in the forward pass, chunk by chunk: a matrix product in the input's type, one
+kernel in fp32 that turns the chunk's logits into their gradient in place, then two matrix products. So nothing is
+computed twice and no more than `BUFFER_BYTES` of logits exist. The same idea with recomputation: Wijmans et al. 2024,
+"Cut Your Losses" (arXiv:2411.09009).
+"""
+
+# Shapes: M = positions with a target, C = positions of a chunk, D = width, V = vocabulary.
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BUFFER_BYTES = 64 * 2**20
+"""Logits kept at once. Their weight gradient is one product, so fewer and larger buffers are faster."""
+CHUNK_BYTES = 4 * 2**20
+"""Logits turned into gradients at once: about the second-level cache of two cores."""
+
+
+def linear_cross_entropy(
+    hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, scale: float, compiled: bool
+) -> Tensor:
+    """Sum over targets of -log softmax(hidden weight^T)[target] x scale, a fp32 scalar; differentiable.
+
+    hidden_MD and weight_VD share a floating type; targets_M: int64. scale: usually 1 / targets of the whole step, so
+    that gradients of micro-batches add up to the whole batch's. compiled: whether the inner kernel is compiled.
+    """
+    return _LinearCrossEntropy.apply(hidden_MD, weight_VD, targets_M, scale, compiled)
+
+
+def linear_nll(hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> Tensor:
+    """-log softmax(hidden weight^T)[target] of each position, fp32 [M], without gradients."""
+    with torch.no_grad():
+        step = max(1, BUFFER_BYTES // (weight_VD.shape[0] * 4))
+        pieces = [
+            torch.nn.functional.cross_entropy((h @ weight_VD.t()).float(), t, reduction="none")
+            for h, t in zip(hidden_MD.split(step), targets_M.split(step), strict=True)
+        ]
+        return torch.cat(pieces) if pieces else hidden_MD.new_zeros(0, dtype=torch.float32)
+
+
+def _to_gradient_(logits_CV: Tensor, targets_C1: Tensor, scale: float) -> Tensor:
+    """Logits to (softmax - one-hot) x scale in place; the chunk's summed loss (unscaled), fp32."""
+    x = logits_CV.float()
+    top = x.amax(-1, keepdim=True)
+    exp = (x - top).exp()
+    total = exp.sum(-1, keepdim=True)
+    loss = (top + total.log() - x.gather(-1, targets_C1)).sum()
+    hit = torch.arange(x.shape[-1], device=x.device)[None, :] == targets_C1
+    logits_CV.copy_((exp / total - hit.to(x.dtype)) * scale)
+    return loss
+
+
+_to_gradient_compiled = torch.compile(_to_gradient_, dynamic=True)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, scale: float, compiled: bool) -> Any:
+        kernel = _to_gradient_compiled if compiled else _to_gradient_
+        vocab_size, bytes_each = weight_VD.shape[0], hidden_MD.element_size()
+        per_buffer = max(1, BUFFER_BYTES // (vocab_size * bytes_each))
+        per_chunk = max(1, CHUNK_BYTES // (vocab_size * bytes_each))
+        loss = torch.zeros((), dtype=torch.float32, device=hidden_MD.device)
+        grad_hidden = torch.empty_like(hidden_MD)
+        one_buffer = hidden_MD.shape[0] <= per_buffer
+        grad_weight = None if one_buffer else torch.zeros_like(weight_VD, dtype=torch.float32)
+        for start in range(0, hidden_MD.shape[0], per_buffer):
+            hidden = hidden_MD[start : start + per_buffer]
+            logits = hidden.new_empty(hidden.shape[0], vocab_size)
+            for first in range(0, hidden.shape[0], per_chunk):
+                chunk = slice(first, first + per_chunk)
+                torch.mm(hidden[chunk], weight_VD.t(), out=logits[chunk])
+                loss += kernel(logits[chunk], targets_M[start:][chunk, None], scale)
+            torch.mm(logits, weight_VD, out=grad_hidden[start : start + per_buffer])
+            if grad_weight is None:
+                grad_weight = logits.t() @ hidden
+            else:
+                grad_weight += logits.t() @ hidden
+        if grad_weight is None:  # no target at all
+            grad_weight = torch.zeros_like(weight_VD)
+        ctx.save_for_backward(grad_hidden, grad_weight.to(weight_VD.dtype))
+        return loss * scale
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> Any:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        factor = grad_loss.to(grad_hidden.dtype)
+        return grad_hidden * factor, grad_weight * factor, None, None, None
