@@ -7,17 +7,28 @@ add parts through the entry point group `foundling.FOLDER`.
 import difflib
 import importlib
 import pkgutil
+import re
 from functools import cache
+from importlib.abc import InspectLoader
 from importlib.metadata import entry_points
 from types import ModuleType
 
 from foundling.core.errors import UserError
+
+_CONFIG = re.compile(r"^(class Config\b|Config\b *[:=]|from .* import .*\bConfig\b)", re.MULTILINE)
 
 
 def nearest(name: str, known: list[str]) -> str | None:
     """The known name that a typo most likely meant, or None."""
     found = difflib.get_close_matches(name, known, n=1, cutoff=0.55)
     return found[0] if found else None
+
+
+def _defines_config(module: pkgutil.ModuleInfo) -> bool:
+    """Whether a module's text names a `Config` at its top: read, not imported, so a broken part is still listed."""
+    spec = module.module_finder.find_spec(module.name, None)
+    source = spec.loader.get_source(module.name) if spec and isinstance(spec.loader, InspectLoader) else None
+    return source is None or _CONFIG.search(source) is not None
 
 
 @cache
@@ -27,7 +38,7 @@ def part_names(folder: str) -> list[str]:
     own = [
         module.name
         for module in pkgutil.iter_modules(package.__path__)
-        if not module.ispkg and not module.name.startswith("_") and module.name != "base"
+        if not module.ispkg and not module.name.startswith("_") and module.name != "base" and _defines_config(module)
     ]
     return sorted({*own, *(point.name for point in entry_points(group=f"foundling.{folder}"))})
 
