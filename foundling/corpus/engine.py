@@ -1,0 +1,135 @@
+"""Daft as the engine: batches in, the steps over them in worker processes, batches out in the same order.
+
+The only module that imports daft. Daft keeps order but not memory: a source is read as far ahead as it goes (1.6 GB
+of a 1.6 GB source lay in memory in a trial with a slow consumer). So the source here stops while more than
+`IN_FLIGHT_BYTES` are between it and the consumer.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+
+from foundling.core.config import PartConfig
+from foundling.corpus.rows import CLEANED, READ, Segment
+
+# Both are read while daft is imported: no telemetry, and the console is ours.
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ["DAFT_PROGRESS_BAR"] = "0"
+
+import daft
+from daft.io.source import DataSource, DataSourceTask
+
+IN_FLIGHT_BYTES = 32 << 20
+"""Bytes of rows that may be read and not yet consumed. Copies on the way make several times as much memory of it."""
+_POLL_SECONDS = 0.002
+_READ = daft.Schema.from_pyarrow_schema(READ)
+_CLEANED = daft.DataType.from_arrow_type(pa.struct(list(CLEANED)))
+
+
+def run_segment(
+    batches: Callable[[], Iterator[pa.RecordBatch]], configs: Sequence[PartConfig], workers: int
+) -> Generator[pa.RecordBatch, None, None]:
+    """Batches of `CLEANED`, in the order of `batches()` (of `READ`), whatever the number of workers.
+
+    workers: processes for the steps; 1 runs them in this process. Close the iterator to stop early.
+    """
+    gate = _Gate(IN_FLIGHT_BYTES)
+    steps = daft.cls(use_process=workers > 1, max_concurrency=workers)(_Steps)(list(configs))
+    frame = _Source(batches, gate).read()
+    frame = frame.select(steps.run(*(daft.col(name) for name in READ.names)).alias("row"))
+    results = frame.to_arrow_iter(results_buffer_size=max(2, workers))
+    try:
+        for result in results:
+            gate.release(result.num_rows)
+            yield pa.RecordBatch.from_struct_array(result.column("row")).cast(CLEANED)
+    finally:
+        gate.shut()
+        results.close()
+
+
+class _Steps:
+    """A segment as Daft calls it: columns in, one struct column out, so that text crosses the border once."""
+
+    def __init__(self, configs: list[PartConfig]) -> None:
+        self._segment = Segment(configs)
+
+    @daft.method.batch(return_dtype=_CLEANED)
+    def run(self, *columns: Any) -> pa.Array:
+        arrays = [column.to_arrow() for column in columns]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=READ)
+        return self._segment.run(batch).to_struct_array()
+
+
+class _Gate:
+    """Counts what is on its way. Rows leave in the order in which they came, in other portions perhaps."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._portions: deque[list[int]] = deque()  # [rows, bytes]
+        self._num_bytes = 0
+        self._lock = Lock()
+        self.is_shut = False
+
+    def enter(self, batch: pa.RecordBatch) -> None:
+        with self._lock:
+            self._portions.append([batch.num_rows, batch.nbytes])
+            self._num_bytes += batch.nbytes
+
+    def release(self, num_rows: int) -> None:
+        with self._lock:
+            while num_rows and self._portions:
+                portion = self._portions[0]
+                taken = min(num_rows, portion[0])
+                portion[0] -= taken
+                num_rows -= taken
+                if not portion[0]:
+                    self._num_bytes -= portion[1]
+                    self._portions.popleft()
+
+    def shut(self) -> None:
+        self.is_shut = True
+
+    @property
+    def is_full(self) -> bool:
+        return self._num_bytes >= self._max_bytes and not self.is_shut
+
+
+class _Source(DataSource):
+    """Any iterator of batches as one task: the reading is in order, the parallel work is in the steps."""
+
+    def __init__(self, batches: Callable[[], Iterator[pa.RecordBatch]], gate: _Gate) -> None:
+        self._batches, self._gate = batches, gate
+
+    @property
+    def name(self) -> str:
+        return "foundling"
+
+    @property
+    def schema(self) -> Any:
+        return _READ
+
+    async def get_tasks(self, pushdowns: Any) -> AsyncIterator[Any]:
+        yield _Task(self._batches, self._gate)
+
+
+class _Task(DataSourceTask):
+    def __init__(self, batches: Callable[[], Iterator[pa.RecordBatch]], gate: _Gate) -> None:
+        self._batches, self._gate = batches, gate
+
+    @property
+    def schema(self) -> Any:
+        return _READ
+
+    async def read(self) -> AsyncIterator[Any]:
+        for batch in self._batches():
+            while self._gate.is_full:
+                await asyncio.sleep(_POLL_SECONDS)
+            if self._gate.is_shut:
+                return
+            self._gate.enter(batch)
+            yield daft.recordbatch.RecordBatch.from_arrow_record_batches([batch], READ)

@@ -1,0 +1,63 @@
+"""Plain text and source code: a file is a document."""
+
+from collections.abc import Iterator
+from typing import Self
+
+from foundling.core.config import PartConfig
+from foundling.corpus.readers.base import Problem, Record
+from foundling.corpus.streams import Stream, binary_reason, decode
+
+# fmt: off
+SUFFIXES = frozenset([
+    ".txt", ".text", ".md", ".markdown", ".rst", ".adoc", ".org", ".tex",
+    ".py", ".pyi", ".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".rs", ".go", ".java", ".kt", ".scala", ".swift",
+    ".js", ".ts", ".jsx", ".tsx", ".rb", ".php", ".pl", ".lua", ".r", ".jl", ".hs", ".ml", ".sh", ".sql",
+])
+# fmt: on
+MAX_BYTES = 16 << 20
+"""A larger file is cut at a line end into documents of at most this size, so that memory stays bounded."""
+
+
+class Config(PartConfig):
+    """Plain text has nothing to set."""
+
+    def settle(self, stream: Stream, name: str) -> Self:
+        return self
+
+    def build(self) -> "TextReader":
+        return TextReader(MAX_BYTES)
+
+
+class TextReader:
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+
+    def read(self, stream: Stream) -> Iterator[Record | Problem]:
+        if reason := binary_reason(stream.head):
+            yield Problem("binary", reason)
+            return
+        kept, num_parts, num_bad_bytes = bytearray(), 0, 0
+        for piece in stream:
+            kept += piece
+            while len(kept) > self.max_bytes:
+                cut = _cut(kept, self.max_bytes)
+                text, bad = decode(bytes(kept[:cut]))
+                num_parts, num_bad_bytes = num_parts + 1, num_bad_bytes + bad
+                yield Record(text, f":{num_parts}")
+                del kept[:cut]
+        text, bad = decode(bytes(kept))
+        yield Record(text, f":{num_parts + 1}" if num_parts else "")
+        if num_parts:
+            yield Problem("cut", f"it is larger than {self.max_bytes} bytes and was cut at line ends", num_parts)
+        if num_bad_bytes + bad:
+            yield Problem("not_utf8", f"{num_bad_bytes + bad} bytes are not UTF-8", num_bad_bytes + bad)
+
+
+def _cut(data: bytearray, limit: int) -> int:
+    """Where to cut: after the last line end before `limit`, else before the character that stands there."""
+    cut = data.rfind(b"\n", 0, limit) + 1
+    if not cut:
+        cut = limit
+        while cut > limit - 4 and data[cut] & 0xC0 == 0x80:
+            cut -= 1
+    return cut

@@ -1,0 +1,86 @@
+"""Parquet shards: written in bounded pieces, read in bounded pieces, the same bytes for the same rows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+DOCUMENTS = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "domain", "language", "split", "meta")])
+"""Columns of `documents/*.parquet`; `meta` is a JSON object."""
+DROPPED = pa.schema([(name, pa.string()) for name in ("id", "step", "reason", "sample")])
+"""Columns of `dropped/*.parquet`; `sample` is the document's beginning."""
+
+_ROW_GROUP_BYTES = 8 << 20  # read back whole, so it bounds a reader's memory
+_SHARD_BYTES = 256 << 20  # of rows before compression
+_REPEATED = {"source", "domain", "language", "split", "step", "reason"}  # few values: worth a dictionary
+
+
+class ShardWriter:
+    """Writes batches to `{stem}-00000.parquet`, ... and starts a new file after 256 MiB of rows."""
+
+    def __init__(self, folder: Path, stem: str, schema: pa.Schema) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._stem, self._schema, self._next = folder, stem, schema, 0
+        self._repeated = [name for name in schema.names if name in _REPEATED]
+        self._file: pq.ParquetWriter | None = None
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_bytes = self._shard_bytes = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if not batch.num_rows:
+            return
+        self._waiting.append(batch.select(self._schema.names).cast(self._schema))
+        self._waiting_bytes += batch.nbytes
+        if self._waiting_bytes >= _ROW_GROUP_BYTES:
+            self._flush()
+        if self._shard_bytes >= _SHARD_BYTES:
+            self._end_file()
+
+    def close(self) -> None:
+        self._flush()
+        self._end_file()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        if self._file is None:
+            path = self._folder / f"{self._stem}-{self._next:05d}.parquet"
+            self._file = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=self._repeated)
+            self._next += 1
+        table = pa.Table.from_batches(self._waiting)
+        self._file.write_table(table, row_group_size=table.num_rows)
+        self._shard_bytes += self._waiting_bytes
+        self._waiting, self._waiting_bytes = [], 0
+
+    def _end_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file, self._shard_bytes = None, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.close()
+        elif self._file is not None:  # what is half-written goes with its folder
+            self._file.close()
+
+
+def read_shards(folder: Path, stem: str, num_rows: int, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Batches of at most `num_rows` rows of all shards of `stem`, in the order in which they were written."""
+    for path in sorted(folder.glob(f"{stem}-*.parquet")):
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            for group in range(file.num_row_groups):
+                yield from file.iter_batches(num_rows, row_groups=[group], columns=columns)
+
+
+def dropped_rows(folder: Path, reason: str | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of `DROPPED` of a corpus folder, in order; those of one reason (`too_short` or `length.too_short`)."""
+    for batch in read_shards(folder / "dropped", "dropped", 1024):
+        for row in batch.to_pylist():
+            if reason is None or reason in (row["reason"], f"{row['step']}.{row['reason']}"):
+                yield row
