@@ -1,0 +1,110 @@
+"""`load_model`: a Hugging Face model folder to a live model, every weight accounted for."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from foundling.core.errors import UserError
+from foundling.core.files import MANIFEST, read_json, sha256_of
+from foundling.core.registry import load_part, part_names
+from foundling.models.hub._weights import Weights, some
+from foundling.models.hub.base import ConfigReader, Format, Weight
+
+FOLDER = "models.hub"
+CONFIG_FILE = "config.json"
+
+
+def format_of(data: dict[str, Any], what: str) -> Format:
+    """The format that reads a config.json. what: the file, for errors."""
+    kind = data.get("model_type")
+    if kind not in part_names(FOLDER):
+        raise UserError(f"{what}: model_type must be one of {', '.join(part_names(FOLDER))}", got=repr(kind))
+    form: Format = load_part(FOLDER, kind).Format()
+    named = data.get("architectures") or [form.architecture]
+    if named != [form.architecture]:
+        raise UserError(f"{what}: architectures must be [{form.architecture!r}]", got=repr(named))
+    return form
+
+
+def load_config(folder: Path | str) -> Any:
+    """The config of a model folder, without its weights."""
+    return _read_config(Path(folder))[1]
+
+
+def _read_config(folder: Path) -> tuple[Format, Any]:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise UserError(f"a model folder must hold a {CONFIG_FILE}", got=str(folder))
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise UserError(f"{path} must hold a JSON object", got=type(data).__name__)
+    form = format_of(data, str(path))
+    return form, form.read_config(ConfigReader(data, str(path)), str(path))
+
+
+def load_model(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The model of a Hugging Face folder of a known family, on the CPU, in `dtype`.
+
+    The files are memory-mapped while they are read; the model holds its own memory. Code in the folder is never run.
+    UserError: an unknown family, a config key whose meaning we do not compute, any weight that is missing, unexpected,
+    misshapen or not finite, a file of ours that is not the one that was written.
+    """
+    folder = Path(folder)
+    form, config = _read_config(folder)
+    weights = form.weights(config)
+    stored = Weights(folder, form.base_prefix, form.head, form.unused_weights)
+    _verify(folder, stored.paths)
+    with torch.device("meta"):
+        model: nn.Module = config.build()
+    ours = dict(model.named_parameters())
+    assert {weight.ours for weight in weights} == set(ours), "a format must map every parameter"
+    tied_head = form.head not in {name for weight in weights for name in weight.theirs} and form.head in stored.names
+    _match(folder, stored, weights, ours, {form.head} if tied_head else set())
+    if tied_head and not torch.equal(stored.read(form.head), stored.read(form.embedding)):
+        raise UserError(
+            f"{form.head} must equal {form.embedding}, for tie_word_embeddings is true in {folder / CONFIG_FILE}",
+            got="different values",
+            do="set tie_word_embeddings to false if the head is meant to be its own",
+        )
+    state = {}
+    for weight in weights:
+        joined = weight.join([stored.read(name) for name in weight.theirs])
+        state[weight.ours] = joined.to(dtype, copy=True, memory_format=torch.contiguous_format)
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def _match(folder: Path, stored: Weights, weights: list[Weight], ours: dict[str, Any], extra: set[str]) -> None:
+    """The folder must hold exactly the weights that the config asks for, each of its shape."""
+    expected: dict[str, tuple[int, ...]] = {}
+    for weight in weights:
+        parts = weight.split(ours[weight.ours])
+        expected |= {name: tuple(part.shape) for name, part in zip(weight.theirs, parts, strict=True)}
+    names = stored.names
+    missing, unexpected = sorted(set(expected) - names), sorted(names - set(expected) - extra)
+    misshapen = [
+        f"{name} {list(stored.shape(name))}, not {list(shape)}"
+        for name, shape in sorted(expected.items())
+        if name in names and stored.shape(name) != shape
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    faults = [f"{kind}: {some(found)}" for kind, found in kinds.items() if found]
+    if faults:
+        raise UserError(f"the weights of {folder} must be those that its {CONFIG_FILE} asks for", got="; ".join(faults))
+
+
+def _verify(folder: Path, paths: list[Path]) -> None:
+    """Our own folders know what their weights must be; folders of others have no such manifest."""
+    if not (folder / MANIFEST).is_file():
+        return
+    manifest = read_json(folder / MANIFEST)
+    listed = manifest.get("files", {}) if isinstance(manifest, dict) and manifest.get("kind") == "model" else {}
+    for path in paths:
+        known = listed.get(path.name)
+        if known is not None and (path.stat().st_size != known["bytes"] or sha256_of(path) != known["sha256"]):
+            raise UserError(
+                f"{path} is damaged: it is not the file that {MANIFEST} tells of",
+                do=f"export the model again, or remove {MANIFEST} if the weights were changed on purpose",
+            )

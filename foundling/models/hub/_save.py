@@ -1,0 +1,119 @@
+"""`save_model`: a live model to a Hugging Face model folder that transformers and vLLM read as it is."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foundling.core.errors import UserError
+from foundling.core.files import whole_folder, write_json, write_manifest, write_text
+from foundling.core.registry import load_part, part_names
+from foundling.models.hub._card import model_card
+from foundling.models.hub._load import CONFIG_FILE, FOLDER
+from foundling.models.hub._weights import write_weights
+from foundling.models.hub.base import Format, Weight
+from foundling.tokenizers.base import Tokenizer
+
+MAX_SHARD_BYTES = 5 * 10**9
+"""Largest weight file: what model hubs and file systems take without special care."""
+
+
+def format_for(config: Any) -> Format:
+    """The format that a model of this config is written in."""
+    for name in part_names(FOLDER):
+        form: Format = load_part(FOLDER, name).Format()
+        if form.writes(config):
+            return form
+    raise UserError(
+        f"a model must be of a family that a format writes ({', '.join(part_names(FOLDER))})", got=repr(config)
+    )
+
+
+def save_model(
+    model: nn.Module,
+    folder: Path | str,
+    *,
+    tokenizer: Tokenizer | None = None,
+    generation: Mapping[str, Any] | None = None,
+    card: dict[str, Any] | str | None = None,
+    dtype: torch.dtype | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+    inputs: dict[str, str] | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Writes a model folder, whole or not at all: config, weights, generation defaults, tokenizer, card, manifest.
+
+    tokenizer: its special tokens' ids go into config.json and generation_config.json. generation: further keys of
+    generation_config.json (temperature, top_p, ...). card: see `model_card`. dtype: of the weights in the file; None:
+    as they are. weights: whole tensors by our parameter names that stand for the model's own, such as fp32 masters or
+    a sharded model's gathered parameters. inputs: name -> sha256 or key of what the model was made from.
+    UserError: no format writes this config, the tokenizer has more ids than the model, a weight is missing or not
+    finite, the disk is full.
+    """
+    folder = Path(folder)
+    config: Any = model.config
+    form = format_for(config)
+    if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"a model of {config.vocab_size} ids must have a tokenizer of at most as many",
+            got=f"one of {tokenizer.vocab_size}",
+        )
+    source = dict(weights) if weights is not None else {k: v.detach() for k, v in model.named_parameters()}
+    tensors = _theirs(form.weights(config), source, dtype)
+    written = dtype or next(iter(source.values())).dtype
+    ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_id", None) for role in ("bos", "eos", "pad")}
+    described = {
+        "architectures": [form.architecture],
+        "model_type": form.model_type,
+        "dtype": str(written).removeprefix("torch."),
+        **form.write_config(config),
+        "use_cache": True,
+        **ids,
+    }
+    num_parameters = sum(source[weight.ours].numel() for weight in form.weights(config))
+    facts = {"architecture": form.architecture, "weights": described["dtype"]}
+    facts |= {key: getattr(config, key) for key in ("layers", "width", "heads", "vocab_size", "max_positions")}
+    with whole_folder(folder) as temporary:
+        write_json(temporary / CONFIG_FILE, described)
+        known_ids = {key: value for key, value in ids.items() if value is not None}
+        write_json(temporary / "generation_config.json", {**known_ids, **(generation or {})})
+        write_weights(temporary, tensors, max_shard_bytes)
+        if tokenizer is not None:
+            tokenizer.write_files(temporary)
+        page = model_card(card, name=folder.resolve().name, facts=facts, num_parameters=num_parameters)
+        write_text(temporary / "README.md", page)
+        write_manifest(
+            temporary,
+            "model",
+            settings=config.model_dump(),
+            inputs={**({"tokenizer": tokenizer.sha256} if tokenizer else {}), **(inputs or {})},
+            counts={"parameters": num_parameters},
+        )
+
+
+def _theirs(
+    weights: list[Weight], source: Mapping[str, Tensor], dtype: torch.dtype | None
+) -> dict[str, tuple[int, Callable[[], Tensor]]]:
+    """Their name -> (bytes, function that makes the tensor)."""
+    missing = [weight.ours for weight in weights if weight.ours not in source]
+    if missing:
+        raise UserError("every parameter of the model must be given", got=f"nothing for {', '.join(missing)}")
+    found: dict[str, tuple[int, Callable[[], Tensor]]] = {}
+    for weight in weights:
+        ours = source[weight.ours]
+        if not torch.isfinite(ours).all():
+            raise UserError(f"the weight {weight.ours} must be finite", got="NaN or infinity")
+        shapes = weight.split(torch.empty_like(ours, device="meta", dtype=dtype or ours.dtype))
+        for index, (name, shape) in enumerate(zip(weight.theirs, shapes, strict=True)):
+            found[name] = (shape.numel() * shape.element_size(), _maker(weight, ours, index, dtype))
+    return found
+
+
+def _maker(weight: Weight, ours: Tensor, index: int, dtype: torch.dtype | None) -> Callable[[], Tensor]:
+    def make() -> Tensor:
+        part = weight.split(ours)[index]
+        return part.detach().to("cpu", dtype or part.dtype).contiguous().clone()
+
+    return make
