@@ -10,8 +10,8 @@ import zstandard
 COMPRESSIONS = (".gz", ".zst")
 _PIECE_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 16
-# A zstd block holds up to 128 KiB and may take 4 bytes, so a piece of input must be small for the output to be bounded.
-_ZSTD_INPUT_BYTES = 1 << 13
+# A zstd block of 128 KiB may take 4 bytes of input: 512 bytes give 16 MiB at most (8 KiB gave 80 MiB of zeros).
+_ZSTD_INPUT_BYTES = 512
 _BOM = b"\xef\xbb\xbf"
 # German in Latin-1 has 1 to 3 % of bytes that are not UTF-8; GBK, UTF-16 and binary formats have most.
 _BINARY_SHARE = 0.3
@@ -86,19 +86,23 @@ class Stream:
 
     def _zstd(self, file: BinaryIO) -> Iterator[bytes]:
         decompressor = zstandard.ZstdDecompressor(max_window_size=2**31)
-        frame, ended = decompressor.decompressobj(), True
+        frame, ended, kept = decompressor.decompressobj(), True, bytearray()
         for raw in self._raw(file, _ZSTD_INPUT_BYTES):
             data = raw
             try:
                 while data:
                     out, data, ended = frame.decompress(data), frame.unused_data, frame.eof
-                    if out:
-                        yield out
+                    kept += out
                     if ended:
                         frame = decompressor.decompressobj()
             except zstandard.ZstdError as error:
-                self.damage = str(error)
-                return
+                self.damage, ended = str(error), True
+                break
+            if len(kept) >= _HEAD_BYTES:
+                yield bytes(kept)
+                kept.clear()
+        if kept:
+            yield bytes(kept)
         if not ended:
             self.damage = "it ends too early"
 
@@ -109,11 +113,11 @@ def lines(stream: Stream, max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
     for piece in stream:
         first, *rest = piece.split(b"\n")
         kept += first
+        for part in rest:
+            yield number, None if too_long or len(kept) > max_bytes else bytes(kept)
+            number, kept, too_long = number + 1, bytearray(part), False
         if len(kept) > max_bytes:
             kept, too_long = bytearray(), True
-        for part in rest:
-            yield number, None if too_long else bytes(kept)
-            number, kept, too_long = number + 1, bytearray(part), False
     if kept or too_long:
         yield number, None if too_long else bytes(kept)
 

@@ -34,10 +34,10 @@ PROBLEMS = {
     "not_utf8": "bytes that are not UTF-8, replaced by U+FFFD",
     "malformed_line": "lines left out: not a JSON object",
     "no_text": "lines left out: no text in the text field",
-    "line_too_long": "lines left out: longer than 64 MiB",
+    "line_too_long": "lines left out: longer than 32 MiB",
     "damaged_archive": "compressed files whose end could not be used",
     "unreadable": "files that could not be opened or read",
-    "cut": "documents that were cut off from a file larger than 16 MiB",
+    "cut": "documents that were cut off from a file larger than 8 MiB",
 }
 """Every kind of problem, with what its count counts."""
 

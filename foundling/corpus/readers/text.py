@@ -14,7 +14,7 @@ SUFFIXES = frozenset([
     ".js", ".ts", ".jsx", ".tsx", ".rb", ".php", ".pl", ".lua", ".r", ".jl", ".hs", ".ml", ".sh", ".sql",
 ])
 # fmt: on
-MAX_BYTES = 16 << 20
+MAX_BYTES = 8 << 20
 """A larger file is cut at a line end into documents of at most this size, so that memory stays bounded."""
 
 
