@@ -57,6 +57,10 @@ class PartConfig(Strict):
     kind: str = ""
     """Name of the part: the file's name without `.py`."""
 
+    def build(self, *args: Any, **kwargs: Any) -> Any:
+        """The live object; each folder of parts says what it passes and what comes back."""
+        raise NotImplementedError(type(self))
+
 
 def _keys(cls: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in cls.model_fields.items()]

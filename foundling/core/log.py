@@ -13,7 +13,7 @@ from rich.logging import RichHandler
 logger = logging.getLogger("foundling")
 """The package's only logger. Libraries stay silent until `setup` is called, by the command line alone."""
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 """Where people look: standard error, so that standard output stays for results."""
 
 

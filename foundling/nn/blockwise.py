@@ -94,8 +94,8 @@ class _Arena:
 def _forward(
     q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, bounds_R1: Tensor, longest: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    num_tokens, num_heads, head_width = q_NHK.shape
-    num_groups, scale = k_NGK.shape[1], head_width**-0.5
+    num_groups, head_width = k_NGK.shape[1:]
+    scale = head_width**-0.5
     out_NHK = torch.empty_like(q_NHK, memory_format=torch.contiguous_format)
     weights, inverses = _buffers(q_NHK, longest)
     weight_arena, inverse_arena = _Arena(weights), _Arena(inverses)
@@ -140,7 +140,7 @@ def _backward(
         num_pairs, per_group, length, _ = q.shape
         dq = torch.empty_like(q)
         one_block = length <= BLOCK_ROWS
-        dk, dv = (None, None) if one_block else (torch.zeros_like(k, dtype=torch.float32) for _ in range(2))
+        dk, dv = (k, v) if one_block else (torch.zeros_like(k, dtype=torch.float32) for _ in range(2))
         for first, end in _blocks(length):
             w = weight_arena.take(num_pairs, per_group * (end - first), end)
             inverse = inverse_arena.take(num_pairs * per_group, end - first, 1)

@@ -1,23 +1,13 @@
 """What an objective is: how rows of tokens become a `Batch`, and a model's answer to it a loss."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 from torch import Tensor
 
 from foundling.data.batch import Batch
+from foundling.data.rows import Row
 from foundling.models.base import Model
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sample of the data order: its number, its source, its token ids (int64)."""
-
-    sample: int
-    source: int
-    tokens: np.ndarray
 
 
 class Objective(Protocol):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from foundling.core.config import PartConfig
 from foundling.data.batch import Batch, rows_batch
+from foundling.data.rows import Row
 from foundling.models.base import Model
-from foundling.objectives.base import Row
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
 
 

@@ -21,7 +21,7 @@ class Config(OptimizerConfig):
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the root of the second moment."""
 
-    def rule(self) -> Rule:
+    def build(self) -> Rule:
         return AdamW(self)
 
 

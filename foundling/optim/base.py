@@ -42,7 +42,7 @@ class OptimizerConfig(PartConfig):
     groups: tuple[Group, ...] = ()
     """Other settings by name pattern; the first match counts."""
 
-    def rule(self) -> "Rule":
+    def build(self) -> "Rule":
         raise NotImplementedError
 
 
@@ -92,7 +92,7 @@ class Optimizer:
         self, parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, lr: float, compiled: bool
     ) -> None:
         """parameters: named, in fp32; masters are taken from them now, before `make_copies`. lr: the peak rate."""
-        self.rule = config.rule()
+        self.rule = config.build()
         self.compiled = compiled
         self.steps = 0
         trainable = [(name, p) for name, p in parameters if p.requires_grad]
@@ -101,7 +101,8 @@ class Optimizer:
         _every_pattern_matches(config.groups, [name for name, _ in trainable])
         self.slots = [self._slot(name, p, config, lr) for name, p in trainable]
         for slot in self.slots:
-            slot.parameter.register_post_accumulate_grad_hook(self._collector(slot))
+            if not isinstance(slot.parameter, DTensor):
+                slot.parameter.register_post_accumulate_grad_hook(self._collector(slot))
 
     def _slot(self, name: str, parameter: nn.Parameter, config: OptimizerConfig, lr: float) -> Slot:
         group = next((g for g in config.groups if fnmatch.fnmatch(name, g.match)), Group(match="*"))
@@ -129,8 +130,15 @@ class Optimizer:
 
         return add
 
+    def collect(self) -> None:
+        """Adds what FSDP2 left in sharded gradients; call it after each backward pass."""
+        for slot in self.slots:
+            if isinstance(slot.parameter, DTensor) and slot.parameter.grad is not None:
+                slot.gradient += local(slot.parameter.grad)
+                slot.parameter.grad = None
+
     def make_copies(self, dtype: torch.dtype) -> None:
-        """Turns parameters into copies in `dtype` of their fp32 masters. Sharded ones are cast when they are gathered."""
+        """Turns parameters into copies in `dtype` of their masters. Sharded ones are cast when they are gathered."""
         for slot in self.slots:
             if not isinstance(slot.parameter, DTensor):
                 slot.parameter.data = slot.master.to(dtype)
@@ -174,12 +182,12 @@ class Optimizer:
             if slot.copy is not None:
                 slot.copy.copy_(slot.master)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All state by name: `master/NAME`, `STATE/NAME`; local shards, the live tensors."""
+    def tensors(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
+        """All state by name (`master/NAME`, `STATE/NAME`): the live local shard, and the parameter it is sharded as."""
         found = {}
         for slot in self.slots:
-            found[f"master/{slot.name}"] = slot.master
-            found |= {f"{key}/{slot.name}": value for key, value in slot.state.items()}
+            found[f"master/{slot.name}"] = (slot.master, slot.parameter)
+            found |= {f"{key}/{slot.name}": (value, slot.parameter) for key, value in slot.state.items()}
         return found
 
 

@@ -1,0 +1,5 @@
+"""`python -m foundling`: the same as the `foundling` command, for torchrun."""
+
+from foundling.cli.main import run
+
+run()

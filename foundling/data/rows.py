@@ -1,0 +1,77 @@
+"""Rows of a fixed length cut from token streams, in the order that the seed gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from foundling.core.errors import UserError
+from foundling.data.order import Order
+
+
+class Stream(Protocol):
+    """One long run of token ids: a split of a token store."""
+
+    @property
+    def num_tokens(self) -> int: ...
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        """Token ids [start, start + length), int64."""
+        ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample of the data order."""
+
+    sample: int
+    """Its number in the order."""
+    source: int
+    """Which stream it comes from."""
+    start: int
+    """Its first token's place in that stream."""
+    tokens: np.ndarray
+    """Token ids, int64."""
+
+
+class Rows:
+    """`rows[i]` is sample i of an endless order over several streams, mixed by weight.
+
+    A row holds `row_length` tokens and `extra_tokens` more (the targets of a causal model reach one further); rows of
+    a stream do not overlap but for those, and documents follow one another with their end token between.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[Stream],
+        weights: Sequence[float] | None,
+        *,
+        row_length: int,
+        extra_tokens: int,
+        seed: int,
+    ) -> None:
+        """weights: of the streams, any positive scale; None: as many samples of each as it has tokens."""
+        self.row_length, self.extra_tokens = row_length, extra_tokens
+        self._streams = list(streams)
+        self.rows_per_stream = [max(0, (s.num_tokens - extra_tokens) // row_length) for s in streams]
+        for number, rows in enumerate(self.rows_per_stream):
+            if rows == 0:
+                raise UserError(
+                    f"each training source must hold at least one row of {row_length + extra_tokens} tokens",
+                    got=f"{self._streams[number].num_tokens} tokens in source {number}",
+                    do="give more text or a smaller train.sequence_length",
+                )
+        shares = [float(n) for n in self.rows_per_stream] if weights is None else list(weights)
+        self._order = Order(self.rows_per_stream, shares, seed)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all streams together: one epoch."""
+        return sum(self.rows_per_stream)
+
+    def __getitem__(self, sample: int) -> Row:
+        source, row = self._order[sample]
+        start = row * self.row_length
+        tokens = self._streams[source].read(start, self.row_length + self.extra_tokens)
+        return Row(sample, source, start, tokens)

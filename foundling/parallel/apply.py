@@ -1,0 +1,51 @@
+"""A model's parallel plan, applied: tensor parallel, then compile, then FSDP2, in this order (torchtitan's, too).
+
+Compile sees local tensors only, because tensor parallel has already split the layers, and FSDP2 comes last, because
+it must gather and free the parameters around what is compiled.
+"""
+
+import fnmatch
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
+
+from foundling.core.errors import UserError
+from foundling.parallel.world import World
+
+_STYLES: dict[str, type[ParallelStyle]] = {"colwise": ColwiseParallel, "rowwise": RowwiseParallel}
+
+
+def apply_tensor_parallel(model: nn.Module, plan: dict[str, str], world: World) -> None:
+    """Splits the layers that the plan names over the tensor axis, in place. A pattern may match nothing (variants)."""
+    if world.mesh is None or world.mesh["tensor"].size() == 1:
+        return
+    degree = world.mesh["tensor"].size()
+    styles: dict[str, ParallelStyle] = {}
+    for name, module in model.named_modules():
+        for pattern, style in plan.items():
+            if isinstance(module, nn.Linear) and fnmatch.fnmatch(name, pattern):
+                split = module.out_features if style == "colwise" else module.in_features
+                if split % degree:
+                    raise UserError(f"parallel.tensor must divide {name}'s {split} features", got=degree)
+                styles[name] = _STYLES[style]()
+    parallelize_module(model, world.mesh["tensor"], styles)
+
+
+def compile_blocks(blocks: Sequence[nn.Module]) -> None:
+    """Compiles each block by itself, in place: equal blocks share one compilation, and eager code joins them."""
+    for block in blocks:
+        block.compile(dynamic=False, fullgraph=True)
+
+
+def apply_sharding(root: nn.Module, blocks: Sequence[nn.Module], world: World, dtype: torch.dtype) -> None:
+    """FSDP2: each block, then the rest, in place. Gathered in `dtype`; gradients are summed in fp32."""
+    if world.mesh is None:
+        return
+    lower = dtype != torch.float32
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32) if lower else MixedPrecisionPolicy()
+    for block in blocks:
+        fully_shard(block, mesh=world.mesh["shard"], mp_policy=policy)
+    fully_shard(root, mesh=world.mesh["shard"], mp_policy=policy)

@@ -1,0 +1,118 @@
+"""Recipe to live objects, in the one order that works for every engine.
+
+meta device -> tensor parallel -> compile -> FSDP2 -> to_empty -> initial or loaded weights -> optimizer -> copies.
+(Wrapping by PEFT comes before tensor parallel, activation checkpointing before compile.)
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from foundling.core.errors import UserError
+from foundling.core.log import logger
+from foundling.data.rows import Rows
+from foundling.models.hub import load_model
+from foundling.nn.init import place_
+from foundling.optim.base import Optimizer, OptimizerConfig
+from foundling.optim.schedules.base import ScheduleConfig
+from foundling.parallel.apply import apply_sharding, apply_tensor_parallel, compile_blocks
+from foundling.parallel.world import World
+from foundling.train.machine import choose_precision
+from foundling.train.prepare import Data
+from foundling.train.recipe import Recipe
+from foundling.train.settings import Settings, row_length_of, settle
+from foundling.train.state import Trainee, Training
+
+
+def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Settings | None) -> Training:
+    """All live objects of a run at its first step. settings: those of the run to resume; None: settled now."""
+    objective = recipe.objective.build()
+    rows = Rows(
+        data.train,
+        data.weights,
+        row_length=settings.row_length if settings else row_length_of(recipe),
+        extra_tokens=objective.extra_tokens,
+        seed=recipe.seed,
+    )
+    start = _start_weights(recipe, data)
+    config = start.config if start is not None else recipe.model.fields(data.tokenizer.vocab_size, rows.row_length)
+    _check_lengths(config, rows.row_length)
+    with torch.device("meta"):
+        model: Any = config.build()
+    flops = model.flops_per_token(rows.row_length)
+    num_weights = sum(p.numel() for p in model.parameters())
+    if settings is None:
+        settings, precision = settle(
+            recipe, rows, num_weights=num_weights, width=config.width, flops_per_token=flops,
+            data_size=world.data_size, device=world.device,
+        )  # fmt: skip
+    else:
+        precision = choose_precision(settings.precision, world.device)
+    trainee = Trainee(model, objective, settings.compiled)
+    apply_tensor_parallel(model, model.parallel_plan, world)
+    if settings.compiled:
+        compile_blocks(model.blocks())
+    model.set_kernel("varlen" if world.device.type == "cuda" else "blockwise" if settings.compiled else "sdpa")
+    apply_sharding(trainee, model.blocks(), world, precision.dtype)
+    trainee.to_empty(device=world.device)
+    _fill(model, start, recipe.seed)
+    assert isinstance(recipe.optimizer, OptimizerConfig)
+    assert isinstance(recipe.schedule, ScheduleConfig)
+    optimizer = Optimizer(model.named_parameters(), recipe.optimizer, settings.lr, settings.compiled)
+    if precision.dtype != torch.float32:
+        optimizer.make_copies(precision.dtype)
+    return Training(
+        recipe=recipe, folder=folder, world=world, settings=settings, precision=precision, data=data, rows=rows,
+        trainee=trainee, objective=objective, optimizer=optimizer,
+        schedule=recipe.schedule.build(settings.total_steps, settings.tokens_per_step),
+    )  # fmt: skip
+
+
+def _start_weights(recipe: Recipe, data: Data) -> Any:
+    """The model that the run starts from, on CPU in fp32, or None."""
+    if recipe.model.start is None:
+        return None
+    start = Path(recipe.model.start)
+    model = load_model(start / "model" if (start / "model").is_dir() else start)
+    if data.tokenizer.vocab_size > model.config.vocab_size:
+        raise UserError(
+            "the tokenizer must not have more tokens than the model",
+            got=f"{data.tokenizer.vocab_size} against {model.config.vocab_size}",
+        )
+    return model
+
+
+def _check_lengths(config: Any, row_length: int) -> None:
+    if config.max_positions < row_length:
+        raise UserError(
+            "train.sequence_length must fit the model's positions",
+            got=f"{row_length} against max_positions {config.max_positions}",
+        )
+
+
+def _fill(model: Any, start: nn.Module | None, seed: int) -> None:
+    if start is None:
+        model.initialize(torch.Generator().manual_seed(seed))
+        return
+    weights = dict(start.named_parameters())
+    for name, parameter in model.named_parameters():
+        place_(parameter, weights[name].detach())
+    logger.info("weights: from the given model")
+
+
+def whole_model(training: Training) -> nn.Module:
+    """The trained model whole, on CPU in fp32, from the masters; every process calls it, each gets it."""
+    config = training.model.config
+    with torch.device("meta"):
+        whole: nn.Module = config.build()
+    whole.to_empty(device="cpu")
+    masters = {slot.name: slot for slot in training.optimizer.slots}
+    for name, parameter in whole.named_parameters():
+        slot = masters.get(name)
+        source = dict(training.model.named_parameters())[name] if slot is None else slot.master
+        if slot is not None and hasattr(slot.parameter, "full_tensor"):
+            source = slot.parameter.full_tensor()
+        place_(parameter, source.detach().float().cpu())
+    return whole.eval()

@@ -1,0 +1,42 @@
+"""One dial: `depth` alone gives a model's shape and the settings to train it with.
+
+Width is 64 per layer and a head is 64 wide, so depth 6 is 6 layers x 384. Matrix sizes then grow with the square of the
+depth and weights with its cube. Rates follow 1/sqrt(width), as AdamW wants at fixed batch growth; the batch grows with
+the power 0.383 of the tokens (Bergsma et al. 2025, arXiv:2505.13738), which grow with the weights at 20 a weight
+(Hoffmann et al. 2022, arXiv:2203.15556).
+"""
+
+import math
+
+HEAD_WIDTH = 64
+TOKENS_PER_WEIGHT = 20
+_REFERENCE_WIDTH = 384
+_REFERENCE_LR = 3e-3  # depth 6, batch 8K tokens, 300 steps: best of 1e-3, 2e-3, 3e-3, 5e-3 (docs/log.md)
+_REFERENCE_TOKENS = 3_000_000
+_REFERENCE_BATCH = 8_192
+
+
+def shape_of_depth(depth: int) -> dict[str, int]:
+    """Layers, width and heads of a model of this depth."""
+    return {"layers": depth, "width": HEAD_WIDTH * depth, "heads": depth}
+
+
+def default_lr(width: int) -> float:
+    """Peak rate of AdamW for a model of this width."""
+    return float(f"{_REFERENCE_LR * math.sqrt(_REFERENCE_WIDTH / width):.2g}")
+
+
+def default_tokens(num_weights: int) -> int:
+    """Training length in tokens for a model with so many weights."""
+    return TOKENS_PER_WEIGHT * num_weights
+
+
+def default_batch_tokens(num_tokens: int) -> int:
+    """Batch in tokens for a run of so many tokens: a power of two, at least 8,192."""
+    wanted = _REFERENCE_BATCH * (num_tokens / _REFERENCE_TOKENS) ** 0.383
+    return max(_REFERENCE_BATCH, 2 ** round(math.log2(wanted)))
+
+
+def default_row_length(depth: int) -> int:
+    """Tokens of a row: 256 for small models, 1024 from depth 12."""
+    return 256 if depth < 8 else 512 if depth < 12 else 1024

@@ -1,0 +1,143 @@
+"""The only training loop. What differs between runs is the objective, the recipe and the callbacks."""
+
+import math
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+import torch
+
+from foundling.core.errors import UserError
+from foundling.core.log import logger
+from foundling.data.batch import Batch
+from foundling.data.rows import Row
+from foundling.train.prepare import documents_of_row
+from foundling.train.state import Training
+
+
+class Callback(Protocol):
+    """Something that happens around steps. All of a run's callbacks are called in order."""
+
+    def on_start(self, training: Training) -> None:
+        """Before the first step, or the first after a resume."""
+        ...
+
+    def on_step(self, training: Training) -> None:
+        """After each optimizer step; `training.step` counts it already."""
+        ...
+
+    def on_end(self, training: Training) -> None:
+        """After the last step, also of a run that was told to stop; not after a fault."""
+        ...
+
+
+def run_loop(training: Training, callbacks: Sequence[Callback]) -> None:
+    """Trains until the run's last step, or until SIGTERM or SIGINT, then lets the callbacks finish."""
+    with _polite_stop(training):
+        for callback in callbacks:
+            callback.on_start(training)
+        while training.step < training.settings.total_steps:
+            training_step(training)
+            for callback in callbacks:
+                callback.on_step(training)
+            if training.world.any(training.stop_signal is not None):
+                break
+    for callback in callbacks:
+        callback.on_end(training)
+
+
+def training_step(training: Training) -> None:
+    """One optimizer step: every micro-batch forward and backward, the checks, the update.
+
+    Loss and gradients are sums over the whole batch's targets divided by their number, whatever the micro-batches and
+    processes; FSDP2 averages over processes, which the scale undoes.
+    """
+    settings, world = training.settings, training.world
+    batches = micro_batches(training)
+    num_targets = world.sum(torch.tensor(float(sum(b.num_targets for b in batches)), device=world.device)).item()
+    if num_targets == 0:
+        raise UserError(f"each batch must hold a target; step {training.step} has none", got=_where(training))
+    total = torch.zeros((), device=world.device)
+    for batch in batches:
+        loss = training.trainee(batch.to(world.device), world.data_size / num_targets)
+        loss.backward()
+        training.optimizer.collect()
+        total += loss.detach() / world.data_size
+    loss_value = world.sum(total).item()
+    norm = training.optimizer.gradient_norm()
+    if not (math.isfinite(loss_value) and math.isfinite(norm)):
+        raise _not_finite(training, batches, loss_value, norm)
+    clip = training.recipe.train.clip
+    gradient_factor = 1.0 if clip is None else min(1.0, clip / (norm + 1e-6))
+    factor = training.schedule(training.step)
+    training.optimizer.step(factor, gradient_factor)
+    training.step += 1
+    training.metrics |= {"loss": loss_value, "gradient_norm": norm, "lr": settings.lr * factor}
+
+
+def rows_of_step(training: Training, step: int) -> list[Row]:
+    """This process's rows of a step: the step's samples in order, cut evenly over the data shares."""
+    settings, world = training.settings, training.world
+    share = settings.batch_rows // world.data_size
+    first = step * settings.batch_rows + world.data_rank * share
+    return [training.rows[sample] for sample in range(first, first + share)]
+
+
+def micro_batches(training: Training) -> list[Batch]:
+    rows, size = rows_of_step(training, training.step), training.settings.micro_batch_rows
+    return [training.objective.collate(rows[i : i + size]) for i in range(0, len(rows), size)]
+
+
+@contextmanager
+def _polite_stop(training: Training) -> Iterator[None]:
+    """SIGTERM and SIGINT end the loop after the step in hand; a second one ends the process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        training.stop_signal = number
+        signal.signal(number, before[signal.Signals(number)])
+        logger.info("%s: stopping after this step, with a checkpoint", signal.Signals(number).name)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _where(training: Training) -> str:
+    rows = rows_of_step(training, training.step)
+    return f"samples {rows[0].sample} to {rows[-1].sample}"
+
+
+def _not_finite(training: Training, batches: list[Batch], loss: float, norm: float) -> UserError:
+    """The fault, with the rows behind it: those whose own loss is not finite, or all of the step's."""
+    rows = {row.sample: row for row in rows_of_step(training, training.step)}
+    guilty = []
+    if not math.isfinite(loss):
+        for batch in batches:
+            losses = training.trainee(batch.to(training.world.device), None).cpu()
+            for row_losses, sample in zip(losses.chunk(batch.num_rows), batch.samples_R, strict=True):
+                if not torch.isfinite(row_losses).all():
+                    guilty.append(sample)
+    named = [_name(training, rows[sample]) for sample in (guilty or rows)]
+    shown = "; ".join(named[:4]) + (f"; and {len(named) - 4} more" if len(named) > 4 else "")
+    return UserError(
+        f"loss and gradient must be finite; step {training.step + 1} was not taken",
+        got=f"loss {loss}, gradient norm {norm}, in {shown}",
+        do="the last checkpoint is whole; resume with a lower optimizer.lr, or look at these rows",
+    )
+
+
+def _name(training: Training, row: Row) -> str:
+    stream, name = training.data.train[row.source], training.data.names[row.source]
+    documents = documents_of_row(stream, row.start, len(row.tokens))
+    return f"sample {row.sample} ({name}, tokens from {row.start}, documents {documents[0]} to {documents[-1]})"

@@ -1,0 +1,87 @@
+"""What this machine is good at, measured in a blink: types, rates, compilers, and how many rows to take at once."""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch._inductor.cpp_builder import get_cpp_compiler
+
+_SIZE = 1024
+"""Edge of the matrices measured: 2 GFLOP a product, some milliseconds on a laptop."""
+_BF16_MUST_WIN_BY = 1.3
+
+
+@dataclass(frozen=True)
+class Precision:
+    name: str
+    """bf16 or fp32."""
+    dtype: torch.dtype
+    flops_per_second: float
+    """Measured rate of square matrix products in this type: the machine's limit."""
+
+
+@cache
+def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """FLOP/s of a square matrix product, the best of several short tries."""
+    size = _SIZE if device.type == "cpu" else 8192
+    a = torch.randn(size, size, device=device).to(dtype)
+    b = torch.randn(size, size, device=device).to(dtype)
+    best = min(_seconds(lambda: a @ b, device) for _ in range(12))
+    return 2 * size**3 / best
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def choose_precision(asked: str, device: torch.device) -> Precision:
+    """bf16 where its products measure at least 1.3 times as fast as fp32's, unless the recipe says which."""
+    rates = dict.fromkeys(("bf16", "fp32"), 0.0)
+    dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    if asked == "auto":
+        rates = {name: matmul_rate(dtype, device) for name, dtype in dtypes.items()}
+        asked = "bf16" if rates["bf16"] >= _BF16_MUST_WIN_BY * rates["fp32"] else "fp32"
+    return Precision(asked, dtypes[asked], rates[asked] or matmul_rate(dtypes[asked], device))
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile finds what it needs: a C++ compiler for CPU, Triton for CUDA."""
+    if device.type == "cuda":
+        return torch.utils._triton.has_triton()
+    try:
+        get_cpp_compiler()
+    except RuntimeError:
+        return False
+    return True
+
+
+def describe() -> dict[str, str | int]:
+    """The machine, for a run's manifest."""
+    found: dict[str, str | int] = {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

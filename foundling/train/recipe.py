@@ -1,0 +1,238 @@
+"""The run, declared: what a recipe file may say. Resolved and saved with every run."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from foundling.core.config import Part, PartConfig, Strict, override, read_yaml, validate
+from foundling.core.errors import UserError
+from foundling.core.registry import load_part, nearest
+from foundling.core.units import Count, Duration, length_of
+from foundling.train.dial import shape_of_depth
+
+
+class Source(Strict):
+    """One corpus of a mixture."""
+
+    path: str
+    """A corpus folder, or raw text (a file, folder or glob), which is then built with the defaults."""
+    weight: Annotated[float, Field(gt=0)] | None = None
+    """Share in the mixture, any positive scale; None for all sources: in proportion to their tokens."""
+
+
+class Valid(Strict):
+    """Where validation text comes from: a share of the training text, or text of its own."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the documents, by hash; holds for raw text (a corpus folder has its own split)."""
+    path: str | None = None
+    """A corpus folder or raw text, all of it used for validation."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.fraction is None) == (self.path is None):
+            raise ValueError("give either fraction or path")
+        return self
+
+
+class Corpus(Strict):
+    train: tuple[Source, ...]
+    """What is trained on; a path, or a list of {path, weight}."""
+    valid: Valid = Valid(fraction=0.01)
+    """What is evaluated on during training."""
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _paths(cls, value: Any) -> Any:
+        entries = value if isinstance(value, list | tuple) else [value]
+        if not entries:
+            raise ValueError("expected at least one source")
+        return [{"path": e} if isinstance(e, str) else e for e in entries]
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        if len({source.weight is None for source in self.train}) > 1:
+            raise ValueError("give a weight to every source or to none")
+        return self
+
+
+class Tokenizer(Strict):
+    """A tokenizer folder, or the settings of one to be trained on the corpus."""
+
+    path: str | None = None
+    """A tokenizer folder (ours, or any with tokenizer.json); with `kind`, where the trained one goes."""
+    train: Annotated[PartConfig, Part("tokenizers")] | None = None
+    """What to train when `path` is missing: {kind: bpe, vocab_size: 16K, ...}."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        """`{kind: bpe, vocab_size: 16K}` is short for `{train: {...}}`."""
+        if isinstance(value, str):
+            return {"path": value}
+        if isinstance(value, dict) and "kind" in value:
+            rest = {k: v for k, v in value.items() if k not in ("path", "train")}
+            return {"path": value.get("path"), "train": rest}
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.path is None and self.train is None:
+            raise ValueError("expected a path, or a kind to train such as {kind: bpe, vocab_size: 16K}")
+        return self
+
+
+class Model(Strict):
+    """A family and its shape, or the weights of a model folder."""
+
+    family: str | None = None
+    """Name of the family: gpt."""
+    size: str | dict[str, Any] | None = None
+    """A size by name (models/sizes.yaml), or the fields of the family's config: {layers: 4, width: 256, heads: 4}."""
+    depth: Annotated[int, Field(ge=1, le=256)] | None = None
+    """The one dial, instead of `size`: layers, of which width, heads, rate, batch and length follow."""
+    start: Annotated[str | None, Field(alias="from")] = None
+    """A run or model folder whose weights, shape and tokenizer the run starts from."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [
+            name for name, v in (("size", self.size), ("depth", self.depth), ("from", self.start)) if v is not None
+        ]
+        if len(given) != 1:
+            raise ValueError(f"give one of size, depth or from; got {' and '.join(given) or 'none'}")
+        if self.start is None:
+            if self.family is None:
+                raise ValueError("family is missing, for example gpt")
+            self.fields(vocab_size=1, row_length=1)
+        return self
+
+    def fields(self, vocab_size: int, row_length: int) -> Any:
+        """The family's Config for this vocabulary; `max_positions` is the row length unless the size says otherwise."""
+        assert self.family is not None
+        try:
+            config = load_part("models", self.family).Config
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        shape = self.shape()
+        shape.setdefault("max_positions", max(row_length, 1))
+        return config.model_validate({**shape, "vocab_size": vocab_size})
+
+    def shape(self) -> dict[str, Any]:
+        if self.depth is not None:
+            return dict(shape_of_depth(self.depth))
+        if isinstance(self.size, dict):
+            return dict(self.size)
+        known = _sizes().get(self.family or "", {})
+        if self.size not in known:
+            hint = nearest(str(self.size), list(known))
+            raise ValueError(f"size must be one of {', '.join(known)}" + (f"; did you mean {hint!r}?" if hint else ""))
+        return dict(known[self.size])
+
+
+def _sizes() -> dict[str, dict[str, Any]]:
+    return yaml.safe_load(files("foundling.models").joinpath("sizes.yaml").read_text(encoding="utf-8"))
+
+
+class Train(Strict):
+    length: Annotated[Duration, length_of("tokens", "steps", "epochs")] | None = None
+    """How long to train; None: 20 tokens a weight."""
+    sequence_length: Annotated[Count, Field(ge=2)] | None = None
+    """Tokens of a row; None: by depth."""
+    batch: Annotated[Duration, length_of("tokens", "examples")] | None = None
+    """The whole batch of a step over all processes, in tokens or rows (`examples`); None: by length."""
+    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Rows computed at once; auto: tuned to the machine. Changes speed and memory, not what is learnt."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Type of the matrix products; weights and optimizer state are fp32. auto: bf16 where it measures faster."""
+    compile: bool | Literal["auto"] = "auto"
+    """Whether blocks are compiled. auto: where a compiler is found and the run is long enough to win it back."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest gradient norm; a larger gradient is scaled down to it."""
+    log_every: Annotated[int, Field(ge=1)] = 10
+    """Steps between lines of metrics."""
+
+
+class Evaluate(Strict):
+    every: Annotated[Duration, length_of("steps", "tokens", "share")] = Duration(200, "steps")
+    """How often the validation loss is taken; also before the first and after the last step."""
+    tokens: Count = 200_000
+    """At most so many validation tokens each time."""
+
+
+class Checkpoint(Strict):
+    every: Annotated[Duration, length_of("steps", "tokens", "seconds")] = Duration(300, "seconds")
+    """How often the whole training state is written; also at the end and when the run is stopped."""
+    keep: Annotated[int, Field(ge=1)] = 3
+    """How many checkpoints stay; older ones are removed once a newer one is whole."""
+
+
+class Parallel(Strict):
+    shard: Literal["auto"] = "auto"
+    """FSDP2 over all processes that are no tensor group."""
+    tensor: Annotated[int, Field(ge=1)] = 1
+    """Processes that share each matrix."""
+
+
+class Recipe(Strict):
+    name: str
+    """The run folder is runs/NAME."""
+    out: str | None = None
+    """The run folder, if not runs/NAME."""
+    seed: int = 0
+    """Decides the initial weights and the order of the data."""
+    corpus: Corpus
+    tokenizer: Tokenizer | None = None
+    """None only with model.from, which brings its own."""
+    model: Model
+    objective: Annotated[PartConfig, Part("objectives")] = None  # type: ignore[assignment]
+    """What is learnt; None: the family's own."""
+    optimizer: Annotated[PartConfig, Part("optim", default="adamw")] = None  # type: ignore[assignment]
+    """None: adamw."""
+    schedule: Annotated[PartConfig, Part("optim.schedules", default="wsd")] = None  # type: ignore[assignment]
+    """None: wsd."""
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    checkpoint: Checkpoint = Checkpoint()
+    parallel: Parallel = Parallel()
+    track: tuple[Annotated[PartConfig, Part("train.track")], ...] = ()
+    """Where metrics go besides metrics.jsonl: tensorboard."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        value = dict(value)
+        for key, kind in (("objective", "causal"), ("optimizer", "adamw"), ("schedule", "wsd")):
+            if value.get(key) is None:
+                value[key] = {"kind": kind}
+        track = value.get("track")
+        if isinstance(track, list | tuple):  # jsonl is always written; naming it is allowed
+            value["track"] = [t for t in track if t != "jsonl"]
+        return value
+
+    @model_validator(mode="after")
+    def _tokenizer_comes_from_somewhere(self) -> Self:
+        if (self.tokenizer is None) == (self.model.start is None):
+            raise ValueError(
+                "tokenizer is missing, for example {kind: bpe, vocab_size: 16K}"
+                if self.tokenizer is None
+                else "tokenizer comes with model.from; take it out"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out or f"runs/{self.name}")
+
+
+def read_recipe(path: Path | str, assignments: tuple[str, ...] = ()) -> Recipe:
+    """A recipe file with `key=value` overrides; every fault is told at once in one UserError."""
+    path = Path(path)
+    data = override(read_yaml(path), assignments)
+    data.setdefault("name", path.stem)
+    return validate(Recipe, data, str(path))

@@ -1,0 +1,147 @@
+"""What a recipe leaves open, settled for this model, this data and this machine."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from foundling.core.errors import UserError
+from foundling.core.log import logger
+from foundling.core.units import Duration, human
+from foundling.data.rows import Rows
+from foundling.train import dial
+from foundling.train.machine import Precision, can_compile, choose_precision
+from foundling.train.recipe import Recipe
+
+_MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
+"""On CPU, 1,024 to 8,192 tokens at once are within 5 % of each other and memory grows with them (docs/log.md)."""
+_COMPILE_WINS_AFTER_SECONDS = 45
+"""Compiling a block's forward and backward costs about 10 s on two cores and saves a third of each step."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers of a run that stay the same when it is resumed, on whatever machine."""
+
+    row_length: int
+    batch_rows: int
+    micro_batch_rows: int
+    total_steps: int
+    lr: float
+    precision: str
+    compiled: bool
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.row_length * self.batch_rows
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def row_length_of(recipe: Recipe) -> int:
+    """Tokens of a row: the recipe's, or the dial's."""
+    if recipe.train.sequence_length is not None:
+        return recipe.train.sequence_length
+    return dial.default_row_length(recipe.model.depth or 6)
+
+
+def settle(
+    recipe: Recipe,
+    rows: Rows,
+    *,
+    num_weights: int,
+    width: int,
+    flops_per_token: float,
+    data_size: int,
+    device: torch.device,
+) -> tuple[Settings, Precision]:
+    """Settings of a new run. data_size: processes that share each batch."""
+    row_length = rows.row_length
+    length = recipe.train.length or Duration(dial.default_tokens(num_weights), "tokens")
+    run_tokens = _tokens_of(length, recipe, rows)
+    batch_rows = _batch_rows(recipe, row_length, run_tokens, data_size)
+    if rows.num_rows < batch_rows:
+        raise UserError(
+            f"the training text must fill one batch of {batch_rows * row_length:,} tokens",
+            got=f"{rows.num_rows * row_length:,} tokens",
+            do="give more text or a smaller train.batch",
+        )
+    tokens_per_step = batch_rows * row_length
+    total_steps = length.steps(tokens_per_step=tokens_per_step, steps_per_epoch=rows.num_rows / batch_rows)
+    if total_steps < 1:
+        raise UserError("train.length must be at least one step", got=str(length))
+    precision = choose_precision(recipe.train.precision, device)
+    seconds = total_steps * tokens_per_step * flops_per_token / precision.flops_per_second / 0.4
+    settings = Settings(
+        row_length=row_length,
+        batch_rows=batch_rows,
+        micro_batch_rows=_micro_batch_rows(recipe, row_length, batch_rows // data_size, device),
+        total_steps=total_steps,
+        lr=getattr(recipe.optimizer, "lr", None) or dial.default_lr(width),
+        precision=precision.name,
+        compiled=_compiled(recipe, seconds, device),
+    )
+    epochs = total_steps * batch_rows / rows.num_rows
+    logger.info(
+        "training: %s weights, %s steps of %s tokens (%s tokens, %.2f epochs), peak rate %g, %s%s",
+        human(num_weights), f"{total_steps:,}", f"{tokens_per_step:,}", human(total_steps * tokens_per_step), epochs,
+        settings.lr, settings.precision, ", compiled" if settings.compiled else "",
+    )  # fmt: skip
+    return settings, precision
+
+
+def _tokens_of(length: Duration, recipe: Recipe, rows: Rows) -> float:
+    if length.unit == "tokens":
+        return length.value
+    if length.unit == "epochs":
+        return length.value * rows.num_rows * rows.row_length
+    batch = recipe.train.batch
+    per_step = 8192.0 if batch is None else batch.value * (rows.row_length if batch.unit == "examples" else 1)
+    return length.value * per_step
+
+
+def _batch_rows(recipe: Recipe, row_length: int, run_tokens: float, data_size: int) -> int:
+    batch = recipe.train.batch or Duration(dial.default_batch_tokens(int(run_tokens)), "tokens")
+    wanted = batch.value if batch.unit == "examples" else batch.value / row_length
+    per_process = round(wanted / data_size)
+    if per_process < 1:
+        raise UserError(
+            f"train.batch must hold a row of {row_length} tokens for each of {data_size} process(es)", got=str(batch)
+        )
+    if batch.unit == "examples" and wanted % data_size:
+        raise UserError("train.batch in rows must be a multiple of the processes", got=f"{wanted:g} and {data_size}")
+    return per_process * data_size
+
+
+def _micro_batch_rows(recipe: Recipe, row_length: int, rows_here: int, device: torch.device) -> int:
+    """The largest divisor of this process's rows within the limit, so that all micro-batches have one shape."""
+    wanted = recipe.train.micro_batch
+    limit = max(1, _MICRO_BATCH_TOKENS[device.type] // row_length) if wanted == "auto" else wanted
+    return max(d for d in range(1, min(limit, rows_here) + 1) if rows_here % d == 0)
+
+
+def _compiled(recipe: Recipe, seconds: float, device: torch.device) -> bool:
+    asked = recipe.train.compile
+    if asked is False:
+        return False
+    possible = can_compile(device)
+    if asked is True and not possible:
+        raise UserError("train.compile needs a C++ compiler (Triton on CUDA)", got="none", do="set train.compile=false")
+    if asked == "auto" and not possible:
+        logger.warning("no C++ compiler was found: training runs uncompiled, about a third slower")
+    return possible and (asked is True or seconds > _COMPILE_WINS_AFTER_SECONDS)
+
+
+class Clock:
+    """Seconds since the start, less what was left out (evaluation, checkpoints)."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._start, self._left_out = time.perf_counter(), -before
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start - self._left_out
+
+    def leave_out(self, seconds: float) -> None:
+        self._left_out += seconds

@@ -1,0 +1,124 @@
+"""What a run is made of while it trains, and what a checkpoint holds of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foundling.core.errors import UserError
+from foundling.core.files import MANIFEST
+from foundling.core.log import Sink
+from foundling.data.batch import Batch
+from foundling.data.rows import Rows
+from foundling.objectives.base import Objective
+from foundling.optim.base import Optimizer
+from foundling.optim.schedules.base import Schedule
+from foundling.parallel.checkpoint import Piece, load_pieces, piece_of, save_pieces
+from foundling.parallel.world import World
+from foundling.train.machine import Precision
+from foundling.train.prepare import Data
+from foundling.train.recipe import Recipe
+from foundling.train.settings import Clock, Settings
+
+
+class Trainee(nn.Module):
+    """Model and loss as one module, so that FSDP2 gathers the head's weights while the loss reads them."""
+
+    def __init__(self, model: nn.Module, objective: Objective, compiled: bool) -> None:
+        super().__init__()
+        self.model = model
+        self._objective, self._compiled = objective, compiled
+
+    def forward(self, batch: Batch, scale: float | None) -> Tensor:
+        """Summed loss x scale with gradients; with scale None each target's loss [M], for evaluation."""
+        if scale is None:
+            return self._objective.token_losses(self.model, batch)  # type: ignore[arg-type]
+        return self._objective.loss(self.model, batch, scale, self._compiled)  # type: ignore[arg-type]
+
+
+@dataclass
+class Training:
+    """The live objects of a run. `step` counts finished optimizer steps."""
+
+    recipe: Recipe
+    folder: Path
+    world: World
+    settings: Settings
+    precision: Precision
+    data: Data
+    rows: Rows
+    trainee: Trainee
+    objective: Objective
+    optimizer: Optimizer
+    schedule: Schedule
+    sinks: list[Sink] = field(default_factory=list)
+    step: int = 0
+    clock: Clock = field(default_factory=Clock)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """The newest figures, by name."""
+    stop_signal: int | None = None
+    """Set by SIGTERM or SIGINT: the loop ends after the step in hand."""
+
+    @property
+    def model(self) -> Any:
+        return self.trainee.model
+
+    @property
+    def flops_per_token(self) -> float:
+        return self.model.flops_per_token(self.settings.row_length)
+
+    def record(self, values: dict[str, Any]) -> None:
+        """Sends figures of the present step to every sink, from the first process alone."""
+        self.metrics |= values
+        for sink in self.sinks:
+            sink.write(self.step, values)
+
+
+def _pieces(training: Training) -> dict[str, Piece]:
+    found = {name: piece_of(tensor, like) for name, (tensor, like) in training.optimizer.tensors().items()}
+    world = training.world
+    if world.size == 1 or world.is_first:
+        found["rng/torch"] = Piece(torch.get_rng_state(), tuple(torch.get_rng_state().shape), (0,))
+    return found
+
+
+def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
+    """Writes `checkpoint-{step}` whole or not at all; every process calls it. identity: what a resume must match."""
+    folder = training.folder / f"checkpoint-{training.step}"
+    state = {
+        "step": training.step,
+        "optimizer_steps": training.optimizer.steps,
+        "seconds": training.clock.seconds(),
+        "settings": training.settings.as_json(),
+        **identity,
+    }
+    save_pieces(folder, _pieces(training), state, training.world)
+    return folder
+
+
+def load_checkpoint(training: Training, folder: Path, state: dict[str, Any]) -> None:
+    """Puts weights, optimizer, position and random state back as they were."""
+    pieces = _pieces(training)
+    rng = torch.empty_like(torch.get_rng_state())
+    pieces["rng/torch"] = Piece(rng, tuple(rng.shape), (0,))
+    load_pieces(folder, pieces)
+    torch.set_rng_state(rng)
+    training.optimizer.refresh_copies()
+    training.optimizer.steps = state["optimizer_steps"]
+    training.step = state["step"]
+    training.clock = Clock(state["seconds"])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Whole checkpoints of a run folder, oldest first."""
+    found = [p for p in folder.glob("checkpoint-*") if (p / MANIFEST).exists() and p.name[11:].isdigit()]
+    return sorted(found, key=lambda p: int(p.name[11:]))
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    found = checkpoints(folder)
+    if not found:
+        raise UserError("--resume needs a checkpoint", got=f"none in {folder}", do="start without --resume")
+    return found[-1]

@@ -1,0 +1,35 @@
+"""Metrics as TensorBoard event files in the run folder (`tensorboard --logdir runs`)."""
+
+from pathlib import Path
+from typing import Any
+
+from foundling.core.config import PartConfig
+from foundling.core.errors import UserError
+from foundling.core.log import Sink
+
+
+class Config(PartConfig):
+    kind: str = "tensorboard"
+    """Name of the part."""
+
+    def build(self, folder: Path) -> Sink:
+        return TensorBoard(folder)
+
+
+class TensorBoard:
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # needs an extra package
+        except ImportError as error:
+            raise UserError(
+                "track: tensorboard needs the package tensorboard", do="pip install foundling[tensorboard]"
+            ) from error
+        self._writer = SummaryWriter(str(folder))
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
