@@ -131,4 +131,4 @@ def _print_dropped(corpus: Any, reason: str, limit: int) -> None:
     console.print(Text(reason_meaning(step, key), style="dim"))
     for row in islice(dropped_rows(corpus.dir, reason), limit):
         console.print(Text(f"\n{row['id']}", style="cyan"))
-        console.print(Text(row["sample"] or "(empty)"))
+        console.print(Text(row["sample"] if row["sample"].strip() else "(blank)"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from foundling.core.config import Part, PartConfig, Strict, resolved
 from foundling.core.errors import UserError
@@ -44,6 +44,7 @@ Progress = Callable[[int, int, int], None]
 """Called with (bytes of the input files read so far, their total, documents kept so far)."""
 
 _FORMAT_VERSION = 1  # raised when the same settings would give another folder
+_FROM_FOLDER, _FROM_FILE = "from:folder", "from:file"
 _SMALL_BYTES = 32 << 20  # below, starting worker processes costs more than they save
 
 
@@ -65,12 +66,19 @@ class Config(Strict):
     steps: list[Annotated[PartConfig, Part(STEPS)]] = Field(default_factory=_default_steps)
     """What is done to the documents, in this order. Each is a part of `corpus.steps`."""
     source: str | None = None
-    """Source tag of all documents; None: the name of the folder or file that was given. `{folder}` stands for the
-    first folder below it (or its own name), `{file}` for the file's name without suffixes."""
+    """Source tag of all documents; None: the name of the folder or file that was given. `from:folder` takes the first
+    folder below it (or its own name), `from:file` the file's name without suffixes."""
     domain: str | None = None
     """Domain tag of all documents, as `source`."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Processes for the steps; None: one a core, and none for little text. The result is the same for any number."""
+
+    @field_validator("source", "domain")
+    @classmethod
+    def _known_place(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("from:") and value not in (_FROM_FOLDER, _FROM_FILE):
+            raise ValueError(f"a tag from the path must be {_FROM_FOLDER} or {_FROM_FILE}")
+        return value
 
 
 def build_corpus(
@@ -152,8 +160,11 @@ def _tag(value: str | None, file: InputFile) -> str:
     if value is None:
         return file.source
     parts = file.name.split("/")
-    folder = parts[1] if len(parts) > 2 else parts[0] if len(parts) == 2 else file.source
-    return value.replace("{folder}", folder).replace("{file}", parts[-1].split(".")[0])
+    if value == _FROM_FILE:
+        return parts[-1].split(".")[0] or parts[-1]
+    if value == _FROM_FOLDER:
+        return parts[1] if len(parts) > 2 else parts[0] if len(parts) == 2 else file.source
+    return value
 
 
 def _num_workers(num_bytes: int) -> int:

@@ -49,7 +49,7 @@ def find_inputs(sources: Sequence[Path | str], reader: PartConfig | None, leave_
             config = reader or suffixes.get(_suffix(path))
             if config is None and path == top:
                 raise UserError(
-                    f"a source must be a file of a known kind ({', '.join(sorted(suffixes))}; also .gz, .zst)",
+                    f"a source must be a file of a known kind: {_kinds()}",
                     got=str(path),
                     do="set format=text or format=jsonl to read it as such",
                 )
@@ -68,7 +68,7 @@ def find_inputs(sources: Sequence[Path | str], reader: PartConfig | None, leave_
         logger.info("%d files of other kinds are left out: %s", unknown.total(), kinds)
     if not found:
         raise UserError(
-            f"the sources must hold files of a known kind ({', '.join(sorted(suffixes))}; also .gz, .zst)",
+            f"the sources must hold files of a known kind: {_kinds()}",
             got=f"none in {', '.join(str(s) for s in sources)}",
         )
     return found
@@ -93,6 +93,16 @@ def _suffixes() -> dict[str, PartConfig]:
         part = load_part(READERS, kind)
         known.update(dict.fromkeys(part.SUFFIXES, part.Config(kind=kind)))
     return known
+
+
+def _kinds() -> str:
+    """`text (.txt, .md, .rst, .py and 30 more), jsonl (.jsonl, .ndjson); each also .gz, .zst`"""
+    told = []
+    for kind in part_names(READERS):
+        known = load_part(READERS, kind).SUFFIXES
+        more = f" and {len(known) - 4} more" if len(known) > 4 else ""
+        told.append(f"{kind} ({', '.join(known[:4])}{more})")
+    return f"{', '.join(told)}; each also {', '.join(COMPRESSIONS)}"
 
 
 def _suffix(path: Path) -> str:

@@ -108,7 +108,7 @@ def _bars(lengths: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
     top = max(found.values())
     return [
         {
-            "label": f"{low // 1024}K" if low >= 1024 else str(low),
+            "label": f"{low >> 20}M" if low >> 20 else f"{low >> 10}K" if low >> 10 else str(low),
             "range": f"{low} to {max(0, 2 * low - 1)} characters",
             "count": found.get(low, 0),
             "height": found.get(low, 0) / top,

@@ -225,9 +225,13 @@ def test_tags(tmp_path: Path) -> None:
     top = tmp_path / "top"
     write(top / "law" / "old" / "x.txt", "one")
     write(top / "y.txt", "two")
-    corpus = build_corpus([top], tmp_path / "out", config(source="archive", domain="{folder}/{file}"))
-    assert sorted((d.source, d.domain) for d in corpus.documents()) == [("archive", "law/x"), ("archive", "top/y")]
-    assert set(corpus.manifest["counts"]["domains"]) == {"law/x", "top/y"}
+    corpus = build_corpus([top], tmp_path / "out", config(source="archive", domain="from:folder"))
+    assert sorted((d.source, d.domain) for d in corpus.documents()) == [("archive", "law"), ("archive", "top")]
+    assert set(corpus.manifest["counts"]["domains"]) == {"law", "top"}
+    corpus = build_corpus([top], tmp_path / "two", config(domain="from:file"))
+    assert sorted((d.source, d.domain) for d in corpus.documents()) == [("top", "x"), ("top", "y")]
+    with pytest.raises(UserError, match="must be from:folder or from:file"):
+        config(domain="from:title")
 
 
 def test_a_symlink_loop_ends(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a reader is: one file of a format to records and problems, in the file's order.
 
-A reader file holds `SUFFIXES` (with the dot, lower case, without a compression's suffix) and `Config` with
-`settle(stream, name)`, which fixes what depends on the file, and `build()`.
+A reader file holds `SUFFIXES` (with the dot, lower case, without a compression's suffix, the best known first) and
+`Config` with `settle(stream, name)`, which fixes what depends on the file, and `build()`.
 """
 
 from collections.abc import Iterator

@@ -11,7 +11,7 @@ from foundling.core.log import logger
 from foundling.corpus.readers.base import Problem, Record
 from foundling.corpus.streams import Stream, binary_reason, decode, lines, scrub
 
-SUFFIXES = frozenset([".jsonl", ".ndjson"])
+SUFFIXES = (".jsonl", ".ndjson")
 MAX_LINE_BYTES = 32 << 20
 _GUESSES = ("text", "content", "body", "document", "article", "raw_content", "paragraph", "passage", "sentence")
 _NUM_LINES_TO_GUESS = 100

@@ -8,11 +8,11 @@ from foundling.corpus.readers.base import Problem, Record
 from foundling.corpus.streams import Stream, binary_reason, decode
 
 # fmt: off
-SUFFIXES = frozenset([
-    ".txt", ".text", ".md", ".markdown", ".rst", ".adoc", ".org", ".tex",
-    ".py", ".pyi", ".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".rs", ".go", ".java", ".kt", ".scala", ".swift",
+SUFFIXES = (
+    ".txt", ".md", ".rst", ".py", ".text", ".markdown", ".adoc", ".org", ".tex", ".pyi",
+    ".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".rs", ".go", ".java", ".kt", ".scala", ".swift",
     ".js", ".ts", ".jsx", ".tsx", ".rb", ".php", ".pl", ".lua", ".r", ".jl", ".hs", ".ml", ".sh", ".sql",
-])
+)
 # fmt: on
 MAX_BYTES = 8 << 20
 """A larger file is cut at a line end into documents of at most this size, so that memory stays bounded."""
