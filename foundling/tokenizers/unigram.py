@@ -22,8 +22,11 @@ from foundling.tokenizers._rules import NUMBERS_AND_LINES
 from foundling.tokenizers._text import TextStream, frequent, must_fill
 from foundling.tokenizers.base import Role, Tokenizer, TokenizerConfig, added
 
-_BYTE_SCORE = -1000.0
-"""Log probability of a byte: six characters of a literal `<0x41>` in a text are always likelier than the byte."""
+_BYTE_SCORE, _SPECIAL_SCORE = -1000.0, -10_000.0
+"""Log probabilities that lose to any spelling: `<0x41>` or `<s>` in a text is read as characters, never as the token.
+For the same reason the characters of these names are always in the alphabet."""
+
+_BYTE_NAMES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 _SEEDS_A_TOKEN = 8
 """Candidates at the start, for each token of the vocabulary: SentencePiece starts from a million for 8,000."""
@@ -76,7 +79,8 @@ class UnigramTrainer:
         words = _words(stream)
         characters = stream.characters
         characters["▁"] = characters.pop(" ", 0) + characters.get("▁", 0)
-        alphabet = sorted(frequent({c: n for c, n in characters.items() if n}, config.coverage))
+        kept = frequent({c: n for c, n in characters.items() if n}, config.coverage)
+        alphabet = sorted({*kept, *"".join(config.reserved), *"".join(_BYTE_NAMES)})
         fixed = len(config.reserved) + 256
         if config.vocab_size < fixed + len(alphabet):
             raise UserError(
@@ -102,8 +106,8 @@ class UnigramTrainer:
     def _tokenizer(self, pieces: list[tuple[str, float]]) -> Tokenizer:
         config = self.config
         # Six decimals: the file shows what the text decides, not the last bits of a sum.
-        vocabulary = [(token, 0.0) for token in config.reserved]
-        vocabulary += [(f"<0x{byte:02X}>", _BYTE_SCORE) for byte in range(256)]
+        vocabulary = [(token, _SPECIAL_SCORE) for token in config.reserved]
+        vocabulary += [(name, _BYTE_SCORE) for name in _BYTE_NAMES]
         vocabulary += [(piece, round(score, 6)) for piece, score in pieces]
         unk = config.reserved.index(config.special.by_role["unk"])
         raw = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=unk, byte_fallback=True))

@@ -1,6 +1,6 @@
 """Tokenizing speed: our token store against Hugging Face `datasets.map(batched=True)` with the same tokenizer.
 
-    python benchmarks/tokenize.py DATA [--tokenizer FILE] [--rounds 3] [--workers 2]
+    python -m benchmarks.tokenizing DATA [--tokenizer FILE] [--rounds 3] [--workers 2]
 
 DATA: a folder with `train.jsonl` (and `bpe.json`, the tokenizer), or a JSON-lines file with a `text` on each line. The
 contenders take turns, so a slow minute of the machine hits both. Ours does more in its time: it writes shards, document
