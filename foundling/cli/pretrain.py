@@ -42,8 +42,11 @@ def pretrain(
 
     run = train(read, resume=resume)
     if run.stop_signal is not None:
-        console.print(f"stopped at step {run.summary['steps']}; go on with --resume")
+        if run.is_first:
+            console.print(f"stopped at step {run.summary['steps']}; go on with --resume")
         raise typer.Exit(128 + run.stop_signal)
+    if not run.is_first:
+        return
     valid = run.summary["valid"]
     score, seconds = valid["bits_per_byte"], run.summary["seconds"]
     console.print(f"done: {score:.4f} bits per byte on text it never saw, after {seconds:.0f} s of training")

@@ -8,21 +8,27 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
-from rich.logging import RichHandler
 
 logger = logging.getLogger("foundling")
 """The package's only logger. Libraries stay silent until `setup` is called, by the command line alone."""
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(stderr=True, highlight=False)
 """Where people look: standard error, so that standard output stays for results."""
+
+
+class _ConsoleHandler(logging.Handler):
+    """Messages as they are, one a line, above any progress bar; warnings in colour."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else None
+        console.print(self.format(record), style=style, markup=False, soft_wrap=True)
 
 
 def setup(level: str = "INFO") -> None:
     """Shows the package's messages on the console; called once, by the command line."""
     logger.setLevel(level)
     if not logger.handlers:
-        handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False, markup=False)
-        logger.addHandler(handler)
+        logger.addHandler(_ConsoleHandler())
         logger.propagate = False
 
 

@@ -46,7 +46,7 @@ def pretrain(recipe: Recipe | str | Path, *, resume: bool = False, **overrides: 
         recipe = read_recipe(recipe, assignments)
     folder = recipe.folder
     _refuse_mixing(folder, resume)
-    world = enter_world(recipe.parallel.tensor)
+    world = _enter(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     data = _prepare_once(recipe, folder, world)
     identity = {"recipe": resolved(recipe), "inputs": data.inputs}
@@ -66,12 +66,21 @@ def pretrain(recipe: Recipe | str | Path, *, resume: bool = False, **overrides: 
     for sink in training.sinks:
         sink.close()
     _finish(training)
-    return Run(folder, training.stop_signal)
+    world.close()
+    return Run(folder, training.stop_signal, world.is_first)
+
+
+def _enter(recipe: Recipe) -> World:
+    """Joins the other processes; all but the first fall silent unless something is wrong."""
+    world = enter_world(recipe.parallel.tensor)
+    if not world.is_first:
+        logger.setLevel("WARNING")
+    return world
 
 
 def plan(recipe: Recipe) -> Settings:
     """Everything of a run but the training: builds data and tokenizer, settles and logs what is open."""
-    world = enter_world(recipe.parallel.tensor)
+    world = _enter(recipe)
     recipe.folder.mkdir(parents=True, exist_ok=True)
     return build(recipe, _prepare_once(recipe, recipe.folder, world), recipe.folder, world, None).settings
 
@@ -151,27 +160,29 @@ def _describe_run(training: Training, identity: dict[str, Any]) -> None:
 
 def _finish(training: Training) -> None:
     """Summary, model folder and report of a run that ended or was stopped politely."""
-    finished = training.step >= training.settings.total_steps
     model = whole_model(training)
-    if not training.world.is_first:
-        return
-    folder, metrics, settings = training.folder, training.metrics, training.settings
-    num_tokens = training.step * settings.tokens_per_step
-    summary = {
-        "finished": finished,
+    if training.world.is_first:
+        folder, data = training.folder, training.data
+        save_model(model, folder / "model", tokenizer=data.tokenizer, card={"datasets": data.names})
+        write_json(folder / "summary.json", _summary(training))
+        write_report(folder)
+    training.world.barrier()
+
+
+def _summary(training: Training) -> dict[str, Any]:
+    metrics, settings = training.metrics, training.settings
+    return {
+        "finished": training.step >= settings.total_steps,
         "steps": training.step,
-        "tokens": num_tokens,
+        "tokens": training.step * settings.tokens_per_step,
         "seconds": round(training.clock.seconds(), 3),
         "tokens_per_second": metrics.get("train/tokens_per_second"),
         "share_of_matmul_limit": metrics.get("train/share_of_matmul_limit"),
-        "weights": sum(p.numel() for p in model.parameters()),
+        "weights": sum(p.numel() for p in training.model.parameters()),
         "train": {"loss": metrics.get("loss")},
         "valid": {k.removeprefix("valid/"): v for k, v in metrics.items() if k.startswith("valid/")},
         "settings": settings.as_json(),
     }
-    save_model(model, folder / "model", tokenizer=training.data.tokenizer, card={"datasets": training.data.names})
-    write_json(folder / "summary.json", summary)
-    write_report(folder)
 
 
 def start_over(folder: Path) -> None:

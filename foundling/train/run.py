@@ -20,6 +20,8 @@ class Run:
     folder: Path
     stop_signal: int | None = None
     """The signal that stopped the run before its last step, or None."""
+    is_first: bool = True
+    """Whether this process is the one that writes and tells, of those that trained together."""
 
     @property
     def model_dir(self) -> Path:
