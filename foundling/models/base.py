@@ -4,7 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class Hidden:
 class Model(Protocol):
     """A language model as the loop, the objectives and the parallel floor know it: an `nn.Module` with these."""
 
-    parallel_plan: dict[str, Style]
+    parallel_plan: ClassVar[dict[str, Style]]
     """Tensor-parallel style of each linear layer, by name pattern."""
 
     def __call__(self, batch: Batch) -> Hidden: ...

@@ -1,0 +1,45 @@
+"""What a suite is: a way to examine a language model, found by its file's name, run by `foundling evaluate`.
+
+A suite file holds `Config(PartConfig)`, whose fields are set as `key=value`, and the class that `Config.build()`
+returns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from foundling.models.base import Model
+from foundling.tokenizers.base import Tokenizer
+
+FOLDER = "evaluation.suites"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is examined."""
+
+    model: Model
+    tokenizer: Tokenizer
+    max_positions: int
+    """Longest row that the model reads, tokens."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out, for people and for programs."""
+
+    columns: list[str]
+    """Headings; the first is that of the names of the rows."""
+    rows: list[list[str]]
+    """One line each, the last one the whole."""
+    figures: dict[str, Any]
+    """Everything as plain data, for JSON; no NaN and no infinity."""
+
+
+class Suite(Protocol):
+    """Built from a suite's `Config`."""
+
+    def run(self, subject: Subject, data: Sequence[Path]) -> Report:
+        """Examines the subject on the data that the user named; UserError where the data is not for this suite."""
+        ...
