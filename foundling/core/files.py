@@ -39,8 +39,9 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path} could not be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -74,30 +75,44 @@ def whole_folder(target: Path) -> Iterator[Path]:
         old = target.with_name(f".{target.name}.{os.getpid()}.old")
         if target.exists():
             os.rename(target, old)
-        os.rename(temporary, target)
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            if old.exists():
+                os.rename(old, target)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise UserError(
-            f"{target} could not be written: {error.strerror or error}", do="nothing half is left"
-        ) from error
+        elsewhere = error.filename is not None and not str(error.filename).startswith(str(temporary))
+        cause = f"{error.strerror or error}" + (f" ({error.filename})" if elsewhere else "")
+        raise UserError(f"{target} could not be written: {cause}", do="nothing half is left") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sweep(target: Path) -> None:
-    """Clears what a killed process left beside `target`; puts a whole folder back that was killed between two renames."""
+    """Clears what a killed process left beside `target`; puts back what a kill between the two renames put aside."""
     for left in target.parent.glob(f".{target.name}.*.old"):
         if target.exists():
             shutil.rmtree(left, ignore_errors=True)
         else:
             os.rename(left, target)
     for left in target.parent.glob(f".{target.name}.*.tmp"):
-        if not _alive(left.name.split(".")[-2]):
+        process = left.name.split(".")[-2]
+        if process == str(os.getpid()) or not _alive(process):  # in a container a new process has the old one's number
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _alive(process: str) -> bool:
-    return process.isdigit() and Path(f"/proc/{process}").exists()
+    if not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)  # signal 0 asks whether the process is there, and does nothing to it
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
 
 
 def write_manifest(
@@ -143,6 +158,14 @@ def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
         found = manifest.get("kind") if isinstance(manifest, dict) else type(manifest).__name__
         raise UserError(f"{folder} must be a {kind} folder", got=f"a {found} folder")
     return manifest
+
+
+def holds(folder: Path, kind: str) -> bool:
+    """Whether `folder` is a whole artefact of this kind."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    manifest = read_json(folder / MANIFEST)
+    return isinstance(manifest, dict) and manifest.get("kind") == kind
 
 
 def is_current(folder: Path, kind: str, key: str) -> bool:

@@ -3,6 +3,7 @@
 K, M, G (and B, the billion of the field) are decimal; Ki, Mi, Gi are powers of 1024.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -47,7 +48,10 @@ def parse_number(text: str) -> float:
     match = _NUMBER.match(text)
     if not match:
         raise ValueError(f"expected a number such as 500, 16K, 20M or 4Ki; got {text!r}")
-    return float(match[1].replace("_", "").replace(",", "")) * _PREFIX[(match[2] or "").lower()]
+    number = float(match[1].replace("_", "").replace(",", "")) * _PREFIX[(match[2] or "").lower()]
+    if not math.isfinite(number):
+        raise ValueError(f"expected a number that fits a float; got {text!r}")
+    return number
 
 
 def parse_count(value: Any) -> int:
@@ -55,7 +59,7 @@ def parse_count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"expected a whole number such as 500 or 16K; got {value!r}")
     number = parse_number(value) if isinstance(value, str) else float(value)
-    if number != int(number):
+    if not math.isfinite(number) or number != int(number):
         raise ValueError(f"expected a whole number; got {value!r}")
     return int(number)
 
@@ -103,7 +107,10 @@ class Duration:
         name = word if word in _UNITS else word.removesuffix("s")
         if not match or (word and name not in _UNITS):
             raise ValueError(f"expected {accepted}; got {text!r}")
-        number = parse_number(match[1])
+        try:
+            number = parse_number(match[1])
+        except ValueError:
+            raise ValueError(f"expected {accepted}; got {text!r}") from None
         unit, factor = _UNITS[name] if word else ("share", 1.0)
         if unit not in units or (unit == "share" and number > 1):
             raise ValueError(f"expected {accepted}; got {text!r}")
@@ -123,7 +130,8 @@ class Duration:
         elif self.unit == "epochs":
             steps = self.value * steps_per_epoch
         else:
-            assert self.unit == "share" and total_steps is not None, self
+            assert self.unit == "share", self
+            assert total_steps is not None, self
             return round(self.value * total_steps)
         return int(-(-steps // 1))
 
