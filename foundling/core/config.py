@@ -121,10 +121,11 @@ def explain(error: ValidationError, what: str) -> UserError:
     faults = error.errors()
     lines = []
     for fault in faults:
-        path = ".".join(str(step) for step in fault["loc"]) or what
+        path = "".join(f"{step}." for step in fault["loc"])[:-1]
         got = "" if fault["type"] in ("unknown_key", "missing", "part") else f"; got {_short(fault['input'])}"
         message = fault["msg"]
-        lines.append(f"{path}: {message}{got if '; got ' not in message else ''}")
+        place = f"{path}: " if path else ""  # no path: the whole of it
+        lines.append(f"{place}{message}{got if '; got ' not in message else ''}")
     if len(lines) == 1:
         return UserError(f"{what}: {lines[0]}")
     return UserError(f"{what}: {len(lines)} faults\n" + "\n".join(f"  {line}" for line in lines))

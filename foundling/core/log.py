@@ -9,6 +9,9 @@ from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 
+from foundling.core.errors import UserError
+from foundling.core.files import write_text
+
 logger = logging.getLogger("foundling")
 """The package's only logger. Libraries stay silent until `setup` is called, by the command line alone."""
 
@@ -50,12 +53,16 @@ class JsonLines:
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if keep_until_step is not None and _step_of(line) <= keep_until_step]
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            write_text(path, "".join(line + "\n" for line in kept))
+        self._path = path
         self._file: TextIO = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        self._file.write(json.dumps({"step": step, **values}, ensure_ascii=False) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"step": step, **values}, ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"{self._path} could not be written: {error.strerror or error}") from error
 
     def close(self) -> None:
         self._file.close()
