@@ -6,7 +6,7 @@ not there (a run that was killed, a run without samples) is left out of the page
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -79,6 +79,7 @@ def write_report(folder: Path) -> Path:
         charts=_charts(run),
         samples=run.summary.get("samples", []),
         sources=_sources(run),
+        scores=run.summary.get("perplexity", {}),
         inputs=run.manifest["inputs"],
         recipe=run.recipe,
         settled=run.settled,
@@ -153,11 +154,11 @@ def _figures(run: _Folder) -> list[tuple[str, str]]:
 
 
 def _score(run: _Folder, name: str) -> float | None:
-    """The final figure on text that was never trained on: the test's where there is one, else validation's."""
-    for part in ("test", "valid"):
-        value = run.summary.get(part, {}).get(name)
-        if value is not None:
-            return value
+    """The final figure on text that was never trained on: of the whole text where it was scored, else validation's."""
+    summary = run.summary
+    for figures in (summary.get("perplexity", {}).get("total", {}), summary.get("test", {}), summary.get("valid", {})):
+        if figures.get(name) is not None:
+            return figures[name]
     return run.last(f"valid/{name}")
 
 
@@ -233,8 +234,7 @@ def _chart(
 
 
 def _sources(run: _Folder) -> list[dict[str, Any]]:
-    """A row a source: what it holds and, where it was scored by source, how well it is predicted."""
-    scores: Mapping[str, Mapping[str, float]] = run.summary.get("perplexity") or {}
+    """A row a source: what of it was tokenized."""
     rows: dict[str, dict[str, Any]] = {}
     for store in run.stores:
         for split, counts in store["counts"].items():
@@ -242,10 +242,8 @@ def _sources(run: _Folder) -> list[dict[str, Any]]:
                 row = rows.setdefault(source, {"documents": 0, "bytes": 0, "train": 0, "valid": 0})
                 row["documents"] += pair["documents"]
                 row["bytes"] += pair["bytes"]
-                row[split] = row.get(split, 0) + pair["tokens"]
-    for source in scores:
-        rows.setdefault(source, {"documents": None, "bytes": None, "train": None, "valid": None})
-    return [{"name": name, **row, "score": scores.get(name)} for name, row in rows.items()]
+                row[split] += pair["tokens"]
+    return [{"name": name, **row} for name, row in rows.items()]
 
 
 def _size(num_bytes: float) -> str:
@@ -260,7 +258,7 @@ def _size(num_bytes: float) -> str:
 @cache
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(grouped=lambda number: "" if number is None else f"{number:,}", size=_size)
+    environment.filters.update(grouped=lambda number: f"{number:,}", size=_size)
     css = files("foundling.core").joinpath("report.css").read_text(encoding="utf-8")
     environment.globals["css"] = Markup(css)
     return environment.from_string(files("foundling.train").joinpath("report.html.jinja").read_text(encoding="utf-8"))

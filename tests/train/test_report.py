@@ -81,6 +81,12 @@ def add_store(folder: Path) -> None:
     write_manifest(folder / "tokens-0", "token store", settings={}, inputs={}, counts=counts)
 
 
+def score(bits: float) -> dict[str, float]:
+    """What `Score.figures` gives."""
+    figures = {"bits_per_byte": bits, "loss": 2.2, "perplexity": 9.025}
+    return figures | {"tokens": 20_000, "bytes": 60_000, "documents": 9}
+
+
 class Tags(HTMLParser):
     """Every tag that is opened is closed, in order."""
 
@@ -110,9 +116,9 @@ def page_of(folder: Path) -> str:
 
 def test_a_finished_run(tmp_path: Path) -> None:
     extra = {
-        "valid": {"bits_per_byte": 1.234, "loss": 2.2, "perplexity": 9.025},
+        "valid": {"bits_per_byte": 7.777, "loss": 7.7, "perplexity": 7777},
         "compression": {"gzip -9": 2.71, "xz -9e": 1.95},
-        "perplexity": {"stdlib": {"bits_per_byte": 1.199}},
+        "perplexity": {"total": score(1.234), "library": score(1.199)},
         "samples": SAMPLES,
     }
     folder = make_run(tmp_path / "run", summary=extra)
@@ -124,6 +130,7 @@ def test_a_finished_run(tmp_path: Path) -> None:
     shown = ("1.234", "9.025", "1.950", "2.710", "3.28M", "3 min", "400 steps", "1,245", "40,000", "1.199")
     for text in (*shown, "A &lt;fast&gt; one"):
         assert text in page, text
+    assert "7.77" not in page, "the whole text's score stands before validation's"
     assert page.index("this model") < page.index("xz -9e") < page.index("gzip -9"), "best first"
 
 
