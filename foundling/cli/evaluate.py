@@ -1,6 +1,6 @@
 """Scores a model on text that it never saw: a table by source, and JSON if asked for.
 
-Settings of the suite are given as key=value; of perplexity: row_length, context, split.
+Settings of the suite are given as key=value; of perplexity: row_length, context, split, format, text_field.
 
 Example: foundling evaluate runs/demo --suite perplexity --data corpora/mine --data news.jsonl.gz --json figures.json
 """
@@ -20,7 +20,7 @@ def evaluate(
         typer.Option(help="A corpus folder, or a file or folder of text (.txt, .jsonl, .gz, ...); repeatable."),
     ],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the suite.", show_default=False)
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of the suite.", show_default=False)
     ] = None,
     suite: Annotated[str, typer.Option(help="How the model is examined.")] = "perplexity",
     json: Annotated[
@@ -61,4 +61,6 @@ def _show(columns: list[str], rows: list[list[str]]) -> None:
     for number, row in enumerate(rows):
         last = number == len(rows) - 1
         table.add_row(*(Text(cell) for cell in row), style="bold" if last else "", end_section=number == len(rows) - 2)
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    width = console.measure(table).minimum  # in a narrow terminal the names are broken, and no figure is cut
+    console.print(table, width=max(width, console.width), crop=False, soft_wrap=False)
