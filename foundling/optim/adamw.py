@@ -38,11 +38,15 @@ class AdamW(Rule):
         unbias1, unbias2 = 1 - beta1**step, 1 - beta2**step
         for slot in slots:
             lr = slot.lr * lr_factor
-            # fp64 scalars in a tensor: as plain floats each new value would compile the kernel again
+            # A tensor: as plain floats each new value would compile the kernel again. 1 - beta is taken here, in fp64:
+            # of beta2 = 0.999 rounded to fp32 it would be off by 5e-5 of itself.
             numbers = torch.tensor(
-                [gradient_factor, beta1, beta2, eps, lr / unbias1, unbias2**-0.5, 1 - lr * slot.weight_decay],
+                [
+                    gradient_factor, beta1, 1 - beta1, beta2, 1 - beta2, eps,
+                    lr / unbias1, unbias2**-0.5, 1 - lr * slot.weight_decay,
+                ],
                 device=slot.master.device,
-            )
+            )  # fmt: skip
             copy = None if slot.copy is None else slot.copy.view(-1)
             moments = (slot.state["first_moment"].view(-1), slot.state["second_moment"].view(-1))
             kernel(slot.master.view(-1), slot.gradient.view(-1), *moments, copy, numbers)
@@ -51,10 +55,10 @@ class AdamW(Rule):
 def _update(
     master: Tensor, gradient: Tensor, first: Tensor, second: Tensor, copy: Tensor | None, numbers: Tensor
 ) -> None:
-    gradient_factor, beta1, beta2, eps, rate, root_unbias, keep = numbers.unbind()
+    gradient_factor, beta1, rest1, beta2, rest2, eps, rate, root_unbias, keep = numbers.unbind()
     g = gradient * gradient_factor
-    m = beta1 * first + (1 - beta1) * g
-    v = beta2 * second + (1 - beta2) * g * g
+    m = beta1 * first + rest1 * g
+    v = beta2 * second + rest2 * g * g
     w = master * keep - rate * m / (v.sqrt() * root_unbias + eps)
     first.copy_(m)
     second.copy_(v)

@@ -171,7 +171,7 @@ class Optimizer:
             parameter = slot.parameter
             assert isinstance(parameter, DTensor)
             for axis, placement in enumerate(parameter.placements):
-                if placement.is_shard():
+                if not placement.is_replicate():  # Shard, or the strided one of two axes on one dimension
                     torch.distributed.all_reduce(square, group=parameter.device_mesh.get_group(axis))
             yield square
 

@@ -68,12 +68,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         one_buffer = hidden_MD.shape[0] <= per_buffer
         grad_weight = None if one_buffer else torch.zeros_like(weight_VD, dtype=torch.float32)
         for start in range(0, hidden_MD.shape[0], per_buffer):
-            hidden = hidden_MD[start : start + per_buffer]
+            hidden, targets = hidden_MD[start : start + per_buffer], targets_M[start : start + per_buffer]
             logits = hidden.new_empty(hidden.shape[0], vocab_size)
             for first in range(0, hidden.shape[0], per_chunk):
                 chunk = slice(first, first + per_chunk)
                 torch.mm(hidden[chunk], weight_VD.t(), out=logits[chunk])
-                loss += kernel(logits[chunk], targets_M[start:][chunk, None], scale)
+                loss += kernel(logits[chunk], targets[chunk, None], scale)
             torch.mm(logits, weight_VD, out=grad_hidden[start : start + per_buffer])
             if grad_weight is None:
                 grad_weight = logits.t() @ hidden
