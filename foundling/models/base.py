@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from foundling.data.batch import Batch
 from foundling.nn.attention import Kernel
 
-Style = Literal["colwise", "rowwise"]
+Style = Literal["colwise", "rowwise", "headwise"]
+"""How a layer is split: by outputs, by inputs, or not, though it works on split heads [N, H, K] (a norm of heads)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Model(Protocol):
     """A language model as the loop, the objectives and the parallel floor know it: an `nn.Module` with these."""
 
     parallel_plan: ClassVar[dict[str, Style]]
-    """Tensor-parallel style of each linear layer, by name pattern."""
+    """Tensor-parallel style of each layer that has one, by name pattern."""
 
     def __call__(self, batch: Batch) -> Hidden: ...
 

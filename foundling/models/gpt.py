@@ -148,11 +148,13 @@ class Gpt(nn.Module):
     """The decoder. Call it with a `Batch` for the last hidden states of all its tokens."""
 
     parallel_plan: ClassVar[dict[str, Style]] = {
-        "blocks.*.attention.qkv": "colwise",
-        "blocks.*.attention.out": "rowwise",
-        "blocks.*.mlp.gate": "colwise",
-        "blocks.*.mlp.up": "colwise",
-        "blocks.*.mlp.down": "rowwise",
+        "layers.*.attention.qkv": "colwise",
+        "layers.*.attention.q_norm": "headwise",
+        "layers.*.attention.k_norm": "headwise",
+        "layers.*.attention.out": "rowwise",
+        "layers.*.mlp.gate": "colwise",
+        "layers.*.mlp.up": "colwise",
+        "layers.*.mlp.down": "rowwise",
     }
 
     def __init__(self, config: Config) -> None:

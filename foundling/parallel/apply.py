@@ -5,31 +5,48 @@ it must gather and free the parameters around what is compiled.
 """
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel, parallelize_module
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    ParallelStyle,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
 
 from foundling.core.errors import UserError
 from foundling.parallel.world import World
 
-_STYLES: dict[str, type[ParallelStyle]] = {"colwise": ColwiseParallel, "rowwise": RowwiseParallel}
+_STYLES: dict[str, Callable[[], ParallelStyle]] = {
+    "colwise": ColwiseParallel,
+    "rowwise": RowwiseParallel,
+    # Torch's name for: weights on every device, work on a piece of dimension 1 (here the heads), gradients summed.
+    "headwise": lambda: SequenceParallel(sequence_dim=1, use_local_output=True),
+}
 
 
-def apply_tensor_parallel(model: nn.Module, plan: dict[str, str], world: World) -> None:
-    """Splits the layers that the plan names over the tensor axis, in place. A pattern may match nothing (variants)."""
+def apply_tensor_parallel(model: nn.Module, plan: Mapping[str, str], num_units: int, world: World) -> None:
+    """Splits the layers that the plan names over the tensor axis, in place. A pattern may match nothing (variants).
+
+    num_units: what cannot be cut smaller (key-value heads); the tensor degree must divide it.
+    """
     if world.mesh is None or world.mesh["tensor"].size() == 1:
         return
     degree = world.mesh["tensor"].size()
+    if num_units % degree:
+        raise UserError("parallel.tensor must divide the model's key-value heads", got=f"{degree} and {num_units}")
     styles: dict[str, ParallelStyle] = {}
     for name, module in model.named_modules():
         for pattern, style in plan.items():
-            if isinstance(module, nn.Linear) and fnmatch.fnmatch(name, pattern):
-                split = module.out_features if style == "colwise" else module.in_features
-                if split % degree:
-                    raise UserError(f"parallel.tensor must divide {name}'s {split} features", got=degree)
+            if fnmatch.fnmatch(name, pattern):
+                if isinstance(module, nn.Linear):
+                    split = module.out_features if style == "colwise" else module.in_features
+                    if split % degree:
+                        raise UserError(f"parallel.tensor must divide {name}'s {split} features", got=degree)
                 styles[name] = _STYLES[style]()
     parallelize_module(model, world.mesh["tensor"], styles)
 

@@ -7,7 +7,6 @@ short or damaged is named before anything is loaded.
 
 import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,50 +51,64 @@ def save_pieces(folder: Path, pieces: dict[str, Piece], state: dict[str, Any], w
 
     A fault on any rank (a full disk) is a UserError on all, and what stood before stays.
     """
-    name = f"state-{world.rank:05d}-of-{world.size:05d}.safetensors"
-    with _shared_folder(folder, world) as temporary:
-        fault = _write(temporary / name, pieces)
-        if world.any(fault is not None):
-            raise OSError(fault or "another process could not write its shard")
-        entries = {
-            key: {"shape": p.shape, "offset": p.offset, "size": tuple(p.tensor.shape)} for key, p in pieces.items()
-        }
-        gathered: list[Any] = [entries]
-        if world.mesh is not None:
-            gathered = [None] * world.size
-            dist.all_gather_object(gathered, entries)
+    fault: Exception | None = None
+    try:
         if world.is_first:
-            index: dict[str, Any] = {}
-            for rank, found in enumerate(gathered):
-                file = f"state-{rank:05d}-of-{world.size:05d}.safetensors"
-                for key, entry in found.items():
-                    shards = index.setdefault(key, {"shape": entry["shape"], "pieces": {}})["pieces"]
-                    shards.setdefault(str(entry["offset"]), {"file": file, **entry})
-            write_json(temporary / _INDEX, index)
-            write_json(temporary / "state.json", state)
-            write_manifest(temporary, KIND, settings={}, inputs={}, counts={"step": state["step"], "ranks": world.size})
+            _save_as_first(folder, pieces, state, world)
+        elif name := world.share(""):
+            _fill(Path(name), pieces, state, world)
+    except (UserError, OSError) as error:
+        fault = error
+    # Only now do all know: the first process may have failed after the others' files were whole.
+    if world.any(fault is not None):
+        if isinstance(fault, UserError):
+            raise fault
+        raise UserError(
+            f"{folder} could not be written: {fault or 'another process failed'}", do="nothing half is left"
+        )
 
 
-@contextlib.contextmanager
-def _shared_folder(folder: Path, world: World) -> Iterator[Path]:
-    """`whole_folder` on rank 0; the other ranks write into the same temporary folder before it is renamed."""
-    if world.mesh is None:
+def _save_as_first(folder: Path, pieces: dict[str, Piece], state: dict[str, Any], world: World) -> None:
+    """Opens the temporary folder, tells the others its name, or that there is none, and renames it at the end."""
+    told = False
+    try:
         with whole_folder(folder) as temporary:
-            yield temporary
-        return
-    names: list[Any] = [None]
+            told = True
+            world.share(str(temporary))
+            _fill(temporary, pieces, state, world)
+    finally:
+        if not told:
+            world.share("")
+
+
+def _fill(folder: Path, pieces: dict[str, Piece], state: dict[str, Any], world: World) -> None:
+    """Every rank's file, then what describes them all."""
+    fault = _write(folder / _file_of(world.rank, world), pieces)
+    if world.any(fault is not None):
+        raise OSError(fault or "another process could not write its shard")
+    entries = {key: {"shape": p.shape, "offset": p.offset, "size": tuple(p.tensor.shape)} for key, p in pieces.items()}
+    gathered: list[Any] = [entries]
+    if world.mesh is not None:
+        gathered = [None] * world.size
+        dist.all_gather_object(gathered, entries)
     if world.is_first:
-        with whole_folder(folder) as temporary:
-            names = [str(temporary)]
-            dist.broadcast_object_list(names, src=0)
-            yield temporary
-    else:
-        dist.broadcast_object_list(names, src=0)
-        try:
-            yield Path(names[0])
-        except OSError as error:
-            raise UserError(f"{folder} could not be written: {error}", do="nothing half is left") from error
-    world.barrier()
+        _describe(folder, gathered, state, world)
+
+
+def _file_of(rank: int, world: World) -> str:
+    return f"state-{rank:05d}-of-{world.size:05d}.safetensors"
+
+
+def _describe(folder: Path, gathered: list[dict[str, Any]], state: dict[str, Any], world: World) -> None:
+    """Index, state and manifest of a folder that holds every rank's file."""
+    index: dict[str, Any] = {}
+    for rank, found in enumerate(gathered):
+        for key, entry in found.items():
+            shards = index.setdefault(key, {"shape": entry["shape"], "pieces": {}})["pieces"]
+            shards.setdefault(str(entry["offset"]), {"file": _file_of(rank, world), **entry})
+    write_json(folder / _INDEX, index)
+    write_json(folder / "state.json", state)
+    write_manifest(folder, KIND, settings={}, inputs={}, counts={"step": state["step"], "ranks": world.size})
 
 
 def _write(path: Path, pieces: dict[str, Piece]) -> str | None:

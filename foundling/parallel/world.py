@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from foundling.core.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,23 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Whether any process says yes: all ranks leave the loop together."""
+        return bool(self.max(int(flag)))
+
+    def max(self, number: int) -> int:
+        """The largest of the processes' numbers, on each."""
         if self.mesh is None:
-            return flag
-        vote = torch.tensor(float(flag), device=self.device)
-        dist.all_reduce(vote, op=dist.ReduceOp.MAX)
-        return bool(vote.item())
+            return number
+        largest = torch.tensor(number, device=self.device)
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        return int(largest.item())
+
+    def share(self, value: T) -> T:
+        """The first process's value (plain data), on each: what is measured may differ between processes."""
+        if self.mesh is None:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def barrier(self) -> None:
         if self.mesh is not None:

@@ -37,21 +37,21 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
         seed=recipe.seed,
     )
     start = _start_weights(recipe, data)
-    config = start.config if start is not None else recipe.model.fields(data.tokenizer.vocab_size, rows.row_length)
+    config: Any = start.config if start is not None else recipe.model.fields(data.tokenizer.vocab_size, rows.row_length)
     _check_lengths(config, rows.row_length)
     with torch.device("meta"):
         model: Any = config.build()
     flops = model.flops_per_token(rows.row_length)
     num_weights = sum(p.numel() for p in model.parameters())
     if settings is None:
-        settings, precision = settle(
+        settings, _ = settle(
             recipe, rows, num_weights=num_weights, width=config.width, flops_per_token=flops,
             data_size=world.data_size, device=world.device,
         )  # fmt: skip
-    else:
-        precision = choose_precision(settings.precision, world.device)
+        settings = world.share(settings)
+    precision = choose_precision(settings.precision, world.device)
     trainee = Trainee(model, objective, settings.compiled)
-    apply_tensor_parallel(model, model.parallel_plan, world)
+    apply_tensor_parallel(model, model.parallel_plan, config.groups, world)
     if settings.compiled:
         compile_blocks(model.blocks())
     model.set_kernel("varlen" if world.device.type == "cuda" else "blockwise" if settings.compiled else "sdpa")
@@ -75,7 +75,7 @@ def _start_weights(recipe: Recipe, data: Data) -> Any:
     if recipe.model.start is None:
         return None
     start = Path(recipe.model.start)
-    model = load_model(start / "model" if (start / "model").is_dir() else start)
+    model: Any = load_model(start / "model" if (start / "model").is_dir() else start)
     if data.tokenizer.vocab_size > model.config.vocab_size:
         raise UserError(
             "the tokenizer must not have more tokens than the model",

@@ -43,7 +43,9 @@ def run_loop(training: Training, callbacks: Sequence[Callback]) -> None:
             training_step(training)
             for callback in callbacks:
                 callback.on_step(training)
-            if training.world.any(training.stop_signal is not None):
+            stop_signal = training.world.max(training.stop_signal or 0)
+            if stop_signal:
+                training.stop_signal = stop_signal
                 break
     for callback in callbacks:
         callback.on_end(training)
