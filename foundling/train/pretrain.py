@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 import foundling
@@ -19,7 +20,7 @@ from foundling.train.build import build, whole_model
 from foundling.train.callbacks.checkpoint import Checkpoint
 from foundling.train.callbacks.evaluate import Evaluate
 from foundling.train.callbacks.metrics import Metrics
-from foundling.train.loop import run_loop
+from foundling.train.loop import Callback, run_loop
 from foundling.train.machine import describe
 from foundling.train.prepare import Data, prepare
 from foundling.train.recipe import Recipe, read_recipe
@@ -47,7 +48,6 @@ def pretrain(recipe: Recipe | str | Path, *, resume: bool = False, **overrides: 
     folder = recipe.folder
     _refuse_mixing(folder, resume)
     world = _enter(recipe)
-    folder.mkdir(parents=True, exist_ok=True)
     data = _prepare_once(recipe, folder, world)
     identity = {"recipe": resolved(recipe), "inputs": data.inputs}
     checkpoint = newest_checkpoint(folder) if resume else None
@@ -55,16 +55,20 @@ def pretrain(recipe: Recipe | str | Path, *, resume: bool = False, **overrides: 
     if state is not None:
         _must_match(state, identity)
     training = build(recipe, data, folder, world, None if state is None else _settings(state, world))
+    torch.manual_seed(recipe.seed)  # what trains may draw; a checkpoint holds where it stands
     if checkpoint is not None and state is not None:
         load_checkpoint(training, checkpoint, state)
         logger.info("resumed from step %d of %d", training.step, training.settings.total_steps)
+    callbacks: list[Callback] = [Evaluate(training), Metrics(), Checkpoint(identity)]
     if world.is_first:
         _describe_run(training, identity)
         training.sinks = [JsonLines(folder / "metrics.jsonl", training.step if resume else None)]
         training.sinks += [track.build(folder) for track in recipe.track]
-    run_loop(training, [Evaluate(training), Metrics(), Checkpoint(identity)])
-    for sink in training.sinks:
-        sink.close()
+    try:
+        run_loop(training, callbacks)
+    finally:
+        for sink in training.sinks:
+            sink.close()
     _finish(training)
     world.close()
     return Run(folder, training.stop_signal, world.is_first)
@@ -81,7 +85,6 @@ def _enter(recipe: Recipe) -> World:
 def plan(recipe: Recipe) -> Settings:
     """Everything of a run but the training: builds data and tokenizer, settles and logs what is open."""
     world = _enter(recipe)
-    recipe.folder.mkdir(parents=True, exist_ok=True)
     return build(recipe, _prepare_once(recipe, recipe.folder, world), recipe.folder, world, None).settings
 
 
@@ -94,6 +97,10 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
 
 
 def _refuse_mixing(folder: Path, resume: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(
+            "the run folder must be a folder, or new", got=f"the file {folder}", do="choose another out=DIR"
+        )
     if not resume and checkpoints(folder):
         raise UserError(
             f"{folder} holds a run already (step {checkpoints(folder)[-1].name[11:]})",

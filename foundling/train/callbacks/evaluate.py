@@ -3,10 +3,10 @@
 import math
 import time
 
+import numpy as np
 import torch
 
 from foundling.core.errors import UserError
-from foundling.core.log import logger
 from foundling.data.rows import Row
 from foundling.data.store import TokenStream
 from foundling.train.state import Training
@@ -57,7 +57,6 @@ def validation_rows(training: Training) -> list[tuple[Row, float]]:
     for number, stream in enumerate(training.data.valid):
         found += _rows_of(stream, number, training, budget // len(training.data.valid))
     if not found:
-        logger.warning("the validation text is shorter than one row: it is not scored")
         raise UserError(
             "the validation text must fill one row",
             got=f"{sum(s.num_tokens for s in training.data.valid)} tokens",
@@ -69,9 +68,12 @@ def validation_rows(training: Training) -> list[tuple[Row, float]]:
 def _rows_of(stream: TokenStream, number: int, training: Training, budget: int) -> list[tuple[Row, float]]:
     length, extra = training.rows.row_length, training.rows.extra_tokens
     num_rows = min(max(1, budget // length), (stream.num_tokens - extra) // length)
-    bytes_per_token = stream.num_bytes / stream.num_tokens
     rows = [Row(i, number, i * length, stream.read(i * length, length + extra)) for i in range(num_rows)]
-    return [(row, bytes_per_token * length) for row in rows]
+    # Bytes before each row's first target: whole documents count exactly, the one that is cut by its share of tokens.
+    edges = np.append(stream.document_starts, stream.num_tokens)
+    bytes_at = np.append(0, np.cumsum(stream.document_bytes))
+    before = np.interp(extra + length * np.arange(num_rows + 1), edges, bytes_at)
+    return list(zip(rows, np.diff(before).tolist(), strict=True))
 
 
 def score_rows(training: Training, rows: list[tuple[Row, float]]) -> tuple[float, int, float]:

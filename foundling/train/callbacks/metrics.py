@@ -37,26 +37,30 @@ class Metrics:
             # compilation belongs to the first step alone: throughput is what follows
             training.metrics["first_step_seconds"] = training.clock.seconds() - self._mark[0]
             self._mark = (training.clock.seconds(), training.step)
-        if due and training.step > self._mark[1]:
+        if due:
             self._write(training)
         if self._progress is not None:
             self._progress.update(self._task, completed=training.step, figures=_line(training))
 
     def _write(self, training: Training) -> None:
         now = training.clock.seconds()
-        tokens = (training.step - self._mark[1]) * training.settings.tokens_per_step
-        rate = tokens / max(1e-9, now - self._mark[0])
+        metrics, rates = training.metrics, {}
+        if training.step > self._mark[1]:  # not of the first step alone
+            tokens = (training.step - self._mark[1]) * training.settings.tokens_per_step
+            rate = tokens / max(1e-9, now - self._mark[0])
+            limit = training.precision.flops_per_second * training.world.size
+            rates = {
+                "train/tokens_per_second": rate,
+                "train/share_of_matmul_limit": rate * training.flops_per_token / limit,
+            }
         self._mark = (now, training.step)
-        share = rate * training.flops_per_token / training.precision.flops_per_second / training.world.size
-        metrics = training.metrics
         training.record(
             {
                 "train/loss": metrics["loss"],
                 "train/gradient_norm": metrics["gradient_norm"],
                 "train/lr": metrics["lr"],
                 "train/tokens": training.step * training.settings.tokens_per_step,
-                "train/tokens_per_second": rate,
-                "train/share_of_matmul_limit": share,
+                **rates,
                 "train/seconds": now,
             }
         )
