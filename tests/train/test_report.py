@@ -175,7 +175,10 @@ def test_figures_that_are_not_finite_do_not_break_the_curves(tmp_path: Path) -> 
     folder = make_run(tmp_path / "run", last_step=130)
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 140, "train/loss": NaN, "train/gradient_norm": Infinity}\n')
-    assert not re.search(r'd="[^"]*(nan|inf)', page_of(folder))
+    page = page_of(folder)
+    assert not re.search(r'd="[^"]*(nan|inf)', page)
+    last = metric_lines(130)[-1]["train/loss"]
+    assert f"<b>{last:.3f}</b><span>training loss" in page, "the last figure that is one"
 
 
 def test_faults_are_told(tmp_path: Path) -> None:
