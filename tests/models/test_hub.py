@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from foundling.core.errors import UserError
@@ -294,6 +295,20 @@ def test_what_is_not_finite_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"norm\.weight must be finite"):
         save_model(ours, tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_old_folder_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("No space left on device")
+
+    ours = our_model(OURS["llama"])
+    save_model(ours, tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    monkeypatch.setattr("foundling.models.hub._weights.save_file", full)
+    with pytest.raises(UserError, match="could not be written: No space left"):
+        save_model(our_model(OURS["llama"], seed=1), tmp_path / "model")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_width_that_llama_cannot_say_is_refused(tmp_path: Path) -> None:

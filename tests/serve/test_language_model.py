@@ -113,6 +113,7 @@ def test_transformers_reads_the_whole_folder(model_folder: Path) -> None:
     ids = tokenizer("The old man")["input_ids"]
     assert ids == lm.prompt_ids("The old man")
     assert model.generation_config.eos_token_id == lm.tokenizer.eos_id
+    assert model.get_input_embeddings().padding_idx is None, "eos pads too, and its embedding must be trained"
     answer = model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :]
     text = tokenizer.decode(answer, skip_special_tokens=True)
     assert text == lm.generate("The old man", max_tokens=12, temperature=0)

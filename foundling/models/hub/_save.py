@@ -70,7 +70,8 @@ def save_model(
         "dtype": str(written).removeprefix("torch."),
         **form.write_config(config),
         "use_cache": True,
-        **ids,
+        "bos_token_id": ids["bos_token_id"],
+        "eos_token_id": ids["eos_token_id"],  # no pad id: transformers would not train that token's embedding
     }
     num_parameters = sum(source[weight.ours].numel() for weight in form.weights(config))
     facts = {"architecture": form.architecture, "weights": described["dtype"]}
