@@ -70,6 +70,7 @@ def test_bad_input_is_one_line_and_status_2(
     captured = capfd.readouterr()
     assert captured.out == ""
     assert told in captured.err
+    assert "Value error" not in captured.err
     assert len(captured.err.strip().splitlines()) == 1
 
 
