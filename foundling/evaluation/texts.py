@@ -9,7 +9,7 @@ from typing import Any
 
 from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
-from foundling.core.files import MANIFEST, read_json
+from foundling.core.files import holds
 from foundling.core.log import logger
 from foundling.corpus.folder import KIND, Corpus, open_corpus
 from foundling.corpus.inputs import InputFile, find_inputs
@@ -42,19 +42,12 @@ def read_texts(
 
 
 def _open(path: Path, split: str, reader: PartConfig | None) -> _Opened:
-    if not _is_corpus(path):
+    if not holds(path, KIND):
         return _Opened(None, find_inputs([path], reader, _NOWHERE))
     corpus = open_corpus(path)
     if not corpus.num_documents(split):
         raise UserError(f"the corpus {path} must have documents in its split {split!r}", got="none", do="set split=...")
     return _Opened(corpus, [])
-
-
-def _is_corpus(path: Path) -> bool:
-    if not (path / MANIFEST).is_file():
-        return False
-    manifest = read_json(path / MANIFEST)
-    return isinstance(manifest, dict) and manifest.get("kind") == KIND
 
 
 def _texts(opened: list[_Opened], split: str, text_field: str | None) -> Iterator[tuple[str, str]]:

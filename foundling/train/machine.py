@@ -23,6 +23,11 @@ class Precision:
     """Measured rate of square matrix products in this type: the machine's limit."""
 
 
+def device_here() -> torch.device:
+    """The device that training in one process takes."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
 @cache
 def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
     """FLOP/s of a square matrix product, the best of several short tries."""

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from foundling.core.errors import UserError
-from foundling.core.files import MANIFEST
+from foundling.core.files import holds
 from foundling.core.log import logger
 from foundling.corpus import build as corpus_build
+from foundling.corpus import folder as corpus_folder
 from foundling.corpus.folder import Corpus, open_corpus
 from foundling.data.store import TokenStore, TokenStream, build_store
 from foundling.tokenizers.base import Tokenizer, TokenizerConfig, load_tokenizer
@@ -65,7 +66,7 @@ def prepare(recipe: Recipe, folder: Path) -> Data:
 
 def open_or_build(path: str, folder: Path, name: str, recipe: Recipe) -> Corpus:
     """A corpus folder as it is, or raw text built with the defaults into `folder`/`name`."""
-    if (Path(path) / MANIFEST).exists():
+    if holds(Path(path), corpus_folder.KIND):
         return open_corpus(Path(path))
     fraction = recipe.corpus.valid.fraction
     config = corpus_build.Config(valid_fraction=0.0 if fraction is None else fraction, seed=recipe.seed)

@@ -1,0 +1,180 @@
+"""The whole road in about five minutes: raw text to a language model that writes.
+
+The text is the documentation and the source of the Python that runs this (or a folder of your own): it is cleaned,
+tokenized, learnt and scored on documents that were held back, beside gzip and xz. Everything lands in runs/demo.
+A demo that was stopped goes on where it was; a finished one tells its figures again.
+
+Example: foundling demo --text ~/my-texts --out runs/mine
+"""
+
+import shutil
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from foundling.core.errors import UserError
+from foundling.core.files import read_json, whole_folder, write_json, write_manifest
+from foundling.core.log import console, logger
+from foundling.core.units import human
+
+_LEFT_OUT = {"test", "tests", "idle_test", "lib2to3", "idlelib", "turtledemo", "encodings", "pydoc_data", "ensurepip"}
+"""Modules that are tables, tests or tools: they teach a model little."""
+_PROMPTS = ("def read_lines(path):\n    ", "The following functions are provided:\n\n")
+_TOKENS_OF_TWO_CORES = {"bf16": 2_600_000, "fp32": 800_000}
+"""Training tokens that two cores manage within about three minutes."""
+
+
+def demo(
+    text: Annotated[Path | None, typer.Option(help="A folder of your own text instead.", metavar="DIR")] = None,
+    out: Annotated[Path, typer.Option(help="The run folder.", metavar="DIR")] = Path("runs/demo"),
+) -> None:
+    started = time.perf_counter()
+    if text is not None and not text.exists():
+        raise UserError("--text must be a folder or file that exists", got=str(text))
+    console.print("[bold]foundling demo[/]: raw text to a language model that writes\n")
+    source = text or _python_text(out / "text")
+    finished = _train(source, out)
+    if not finished:
+        _score(out)
+    _tell(out, time.perf_counter() - started)
+
+
+def _python_text(folder: Path) -> Path:
+    """The running Python's documentation topics and library source, copied to `folder` once."""
+    library = Path(sysconfig.get_path("stdlib"))
+    version = ".".join(map(str, sys.version_info[:3]))
+    settings = {"python": version, "left_out": sorted(_LEFT_OUT)}
+    manifest = folder / "manifest.json"
+    if manifest.exists() and read_json(manifest).get("settings") == settings:
+        return folder
+    with whole_folder(folder) as temporary:
+        (temporary / "documentation").mkdir()
+        for name, page in sorted(topics.items()):
+            (temporary / "documentation" / f"{name.replace('/', '-')}.rst").write_text(page, encoding="utf-8")
+        for path in sorted(library.rglob("*.py")):
+            place = path.relative_to(library)
+            if place.parts[0].removesuffix(".py") in sys.stdlib_module_names and not _LEFT_OUT & set(place.parts):
+                target = temporary / "library" / place
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        write_manifest(temporary, "text", settings=settings, inputs={}, counts={}, hash_files=False)
+    return folder
+
+
+def _train(source: Path, out: Path) -> bool:
+    """Trains, goes on with a stopped training, or finds it finished (True)."""
+    import torch
+
+    from foundling.core.config import resolved, validate
+    from foundling.train.machine import choose_precision, device_here
+    from foundling.train.pretrain import is_finished, pretrain, start_over
+    from foundling.train.recipe import Recipe
+    from foundling.train.state import checkpoints
+
+    with _stage("machine") as said:
+        precision = choose_precision("auto", device_here())
+        threads = torch.get_num_threads()
+        said.append(f"{threads} cores, {precision.name}, {precision.flops_per_second / 1e12:.2f} TFLOP/s")
+    data = yaml.safe_load(files("foundling.cli").joinpath("demo.yaml").read_text(encoding="utf-8"))
+    num_tokens = int(_TOKENS_OF_TWO_CORES[precision.name] * min(4.0, max(0.5, threads / 2)))
+    data["train"] |= {"length": f"{num_tokens} tokens", "precision": precision.name}
+    data |= {"out": str(out), "corpus": {"train": str(source), "valid": data["corpus"]["valid"]}}
+    recipe: Recipe = validate(Recipe, data, "the demo's recipe")
+    if is_finished(out, recipe) and (out / "report.html").exists() and "samples" in read_json(out / "summary.json"):
+        console.print(f"{out} is finished already; these are its figures (remove the folder to run it again)\n")
+        return True
+    saved = out / "recipe.yaml"
+    same = saved.exists() and yaml.safe_load(saved.read_text(encoding="utf-8")) == resolved(recipe)
+    if not same:
+        start_over(out)
+    run = pretrain(recipe, resume=same and bool(checkpoints(out)))
+    if run.stop_signal is not None:
+        console.print("stopped; the same command goes on from here")
+        raise typer.Exit(128 + run.stop_signal)
+    return False
+
+
+def _score(out: Path) -> None:
+    """Scores the model on the documents held back, lets it write, and completes summary and report."""
+    from foundling.corpus.folder import open_corpus
+    from foundling.evaluation.compression import compressed_bits_per_byte
+    from foundling.evaluation.perplexity import perplexity
+    from foundling.serve.language_model import load
+    from foundling.train.report import write_report
+
+    model = load(out)
+    corpus = open_corpus(out / "corpus-0")
+    row_length = model.config.max_positions
+    with _stage("evaluation") as said:
+        held_back = [(d.domain or d.source, d.text) for d in corpus.documents("valid")]
+        score = perplexity(model.model, model.tokenizer, held_back, row_length=row_length, context=row_length // 2)
+        compressed = compressed_bits_per_byte(text.encode() for _, text in held_back)
+        said.append(f"{score.total.num_documents} documents, {human(score.total.num_bytes)} bytes that it never saw")
+    with _stage("samples") as said:
+        samples = [
+            {"prompt": p, "text": model.generate(p, max_tokens=100, temperature=0.7, top_p=0.95, seed=0)}
+            for p in _PROMPTS
+        ]
+        said.append(f"{len(samples)} texts written")
+    summary = read_json(out / "summary.json")
+    summary |= {
+        "bits_per_byte": score.total.bits_per_byte,
+        "compression": compressed,
+        "perplexity": {source: s.figures() for source, s in {"total": score.total, **score.by_source}.items()},
+        "samples": samples,
+    }
+    write_json(out / "summary.json", summary)
+    write_report(out)
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[list[str]]:
+    """Tells a stage's name, what it says of itself, and its seconds."""
+    start, said = time.perf_counter(), list[str]()
+    with console.status(f"{name} ..."):
+        yield said
+    logger.info("%-11s %s (%.1f s)", name, "; ".join(said), time.perf_counter() - start)
+
+
+def _tell(out: Path, seconds: float) -> None:
+    """The figures, two samples, where everything lies, and what to try next."""
+    summary: dict[str, Any] = read_json(out / "summary.json")
+    table = Table(title="bits per byte of text that it never saw (lower is better)", title_justify="left", box=None)
+    table.add_column("")
+    table.add_column("", justify="right")
+    table.add_column("")
+    rows = {"this model": summary["bits_per_byte"], **summary["compression"]}
+    for name, value in sorted(rows.items(), key=lambda row: row[1]):
+        bar = "█" * round(8 * value)
+        table.add_row(name, f"{value:.3f}", bar, style="bold green" if name == "this model" else "")
+    console.print(table)
+    for sample in summary["samples"]:
+        written = Text(sample["prompt"], style="bold") + Text(sample["text"])
+        console.print(Panel(written, title="written by the model", title_align="left", width=100))
+    share = 100 * (summary["share_of_matmul_limit"] or 0)
+    console.print(
+        f"{human(summary['weights'])} weights, {human(summary['tokens'])} tokens in {summary['seconds']:.0f} s "
+        f"({human(summary['tokens_per_second'] or 0)} tokens/s, {share:.0f} % of this machine's matmul limit); "
+        f"{seconds:.0f} s in all\n"
+    )
+    for name, path in (("run", out), ("model", out / "model"), ("report", out / "report.html")):
+        console.print(f"  {name:<8}{path}", soft_wrap=True)
+    console.print("\nnext:", style="bold")
+    for command in (
+        f'foundling generate {out} --prompt "class Stack:" --max-tokens 100',
+        f"foundling evaluate {out} --suite perplexity --data README.md",
+        "foundling demo --text YOUR_FOLDER --out runs/mine",
+    ):
+        console.print(f"  {command}", soft_wrap=True, markup=False)
