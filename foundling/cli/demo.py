@@ -77,10 +77,10 @@ def _train(source: Path, out: Path) -> bool:
     """Trains, goes on with a stopped training, or finds it finished (True)."""
     import torch
 
-    from foundling.core.config import resolved, validate
+    from foundling.core.config import resolved
     from foundling.train.machine import choose_precision, device_here
     from foundling.train.pretrain import is_finished, pretrain, start_over
-    from foundling.train.recipe import Recipe
+    from foundling.train.recipe import recipe_from
     from foundling.train.state import checkpoints
 
     with _stage("machine") as said:
@@ -91,7 +91,7 @@ def _train(source: Path, out: Path) -> bool:
     num_tokens = int(_TOKENS_OF_TWO_CORES[precision.name] * min(4.0, max(0.5, threads / 2)))
     data["train"] |= {"length": f"{num_tokens} tokens", "precision": precision.name}
     data |= {"out": str(out), "corpus": {"train": str(source), "valid": data["corpus"]["valid"]}}
-    recipe: Recipe = validate(Recipe, data, "the demo's recipe")
+    recipe = recipe_from(data)
     if is_finished(out, recipe) and (out / "report.html").exists() and "samples" in read_json(out / "summary.json"):
         console.print(f"{out} is finished already; these are its figures (remove the folder to run it again)\n")
         return True

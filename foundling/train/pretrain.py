@@ -9,7 +9,7 @@ import torch
 import yaml
 
 import foundling
-from foundling.core.config import differences, resolved, validate
+from foundling.core.config import differences, resolved
 from foundling.core.errors import UserError
 from foundling.core.files import MANIFEST, hash_of, read_json, read_manifest, write_json, write_text
 from foundling.core.log import JsonLines, logger
@@ -199,8 +199,3 @@ def start_over(folder: Path) -> None:
     for name in ("metrics.jsonl", "summary.json", "report.html", "recipe.yaml", MANIFEST):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "model", ignore_errors=True)
-
-
-def recipe_from(data: dict[str, Any]) -> Recipe:
-    """A recipe from plain data, checked like a file's."""
-    return validate(Recipe, data, "recipe")

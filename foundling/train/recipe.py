@@ -236,3 +236,8 @@ def read_recipe(path: Path | str, assignments: tuple[str, ...] = ()) -> Recipe:
     data = override(read_yaml(path), assignments)
     data.setdefault("name", path.stem)
     return validate(Recipe, data, str(path))
+
+
+def recipe_from(data: dict[str, Any]) -> Recipe:
+    """A recipe from plain data, checked like a file's."""
+    return validate(Recipe, data, "recipe")
