@@ -117,7 +117,9 @@ def _write(path: Path, pieces: dict[str, Piece]) -> str | None:
         save_file({key: p.tensor.detach().contiguous() for key, p in pieces.items()}, path)
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        return error.strerror or str(error)
+    except SafetensorError as error:
         return str(error)
     return None
 

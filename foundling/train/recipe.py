@@ -71,8 +71,6 @@ class Tokenizer(Strict):
     @classmethod
     def _flat(cls, value: Any) -> Any:
         """`{kind: bpe, vocab_size: 16K}` is short for `{train: {...}}`."""
-        if isinstance(value, str):
-            return {"path": value}
         if isinstance(value, dict) and "kind" in value:
             rest = {k: v for k, v in value.items() if k not in ("path", "train")}
             return {"path": value.get("path"), "train": rest}
@@ -224,6 +222,12 @@ class Recipe(Strict):
                 else "tokenizer comes with model.from; take it out"
             )
         return self
+
+    @field_validator("tokenizer", mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        """`tokenizer: DIR` is short for `tokenizer: {path: DIR}`."""
+        return {"path": value} if isinstance(value, str) else value
 
     @property
     def folder(self) -> Path:

@@ -25,7 +25,7 @@ class ScheduleConfig(PartConfig):
         def factor(step: int) -> float:
             if step < warmup:
                 return (step + 1) / warmup
-            return after(min(step, total_steps - 1) - warmup)
+            return after(max(0, min(step, total_steps - 1) - warmup))
 
         return factor
 
