@@ -1,0 +1,75 @@
+"""Small things that many tests train with: text, tokens and models that the tests make themselves."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_TEXT = (
+    "the old sailor carried seven wooden boxes over a narrow bridge while children counted every silent step "
+    "and nobody in that quiet town could say why morning always came before anyone had slept enough"
+)
+ENGLISH = _TEXT.split(" ")
+CHINESE = "春眠不觉晓处闻啼鸟夜来风雨声花落知多少床前明月光疑是地上霜举头望低思故乡"
+
+
+def sentences(number: int, seed: int = 0) -> list[str]:
+    """Documents of a few sentences of pseudo-English, one in five Chinese; the same for the same seed."""
+    rng = random.Random(seed)
+    found = []
+    for i in range(number):
+        if i % 5 == 4:
+            found.append("，".join("".join(rng.choices(CHINESE, k=rng.randint(4, 9))) for _ in range(8)) + "。")
+        else:
+            lines = (" ".join(rng.choices(ENGLISH, k=rng.randint(6, 12))).capitalize() for _ in range(5))
+            found.append(". ".join(lines) + ".")
+    return found
+
+
+def write_texts(folder: Path, number: int = 120, seed: int = 0) -> Path:
+    """A folder of text files, a document each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, text in enumerate(sentences(number, seed)):
+        (folder / f"{i:04d}.txt").write_text(text + "\n", encoding="utf-8")
+    return folder
+
+
+class ArrayStream:
+    """A token stream in memory."""
+
+    def __init__(self, tokens: np.ndarray | int) -> None:
+        self.tokens = np.arange(tokens) if isinstance(tokens, int) else tokens
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.tokens)
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        assert 0 <= start <= start + length <= len(self.tokens)
+        return self.tokens[start : start + length].astype(np.int64)
+
+
+def recipe_data(corpus: Path, tokenizer: Path, out: Path, /, **changes: Any) -> dict[str, Any]:
+    """A recipe, as plain data, that trains uncompiled in fp32 for 8 steps of 8 rows of 32 tokens; dotted changes."""
+    data: dict[str, Any] = {
+        "name": "tiny",
+        "out": str(out),
+        "corpus": {"train": str(corpus)},
+        "tokenizer": {"path": str(tokenizer)},
+        "model": {"family": "gpt", "size": {"layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "mlp_width": 64}},
+        "optimizer": {"kind": "adamw", "lr": 3e-3},
+        "train": {
+            "length": "8 steps", "sequence_length": 32, "batch": "8 rows", "micro_batch": 4,
+            "precision": "fp32", "compile": False, "log_every": 2,
+        },
+        "evaluate": {"every": "4 steps", "tokens": 2000},
+        "checkpoint": {"every": "4 steps", "keep": 3},
+    }  # fmt: skip
+    for path, value in changes.items():
+        node = data
+        *above, last = path.split(".")
+        for step in above:
+            node = node.setdefault(step, {})
+        node[last] = value
+    return data
