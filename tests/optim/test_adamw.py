@@ -1,0 +1,168 @@
+"""AdamW against torch's, and the frame around it: masters, copies, accumulators, groups."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from foundling.core.errors import UserError
+from foundling.optim.adamw import Config
+from foundling.optim.base import Group, Optimizer, sum_of_squares
+
+
+def net(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.LayerNorm(8), nn.Linear(8, 3))
+
+
+def data(steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        yield torch.randn(5, 6, generator=generator), torch.randn(5, 3, generator=generator)
+
+
+def make(model: nn.Module, lr: float = 1e-2, compiled: bool = False, **keys: object) -> Optimizer:
+    return Optimizer(model.named_parameters(), Config.model_validate(keys), lr, compiled)
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.95), (0.9, 0.999)])
+def test_twenty_steps_are_torchs(betas: tuple[float, float]) -> None:
+    ours, theirs = net(), net()
+    optimizer = make(
+        ours, betas=betas, eps=1e-7, weight_decay=0.1, groups=[Group(match="3.*", lr=3e-3, weight_decay=0.5)]
+    )
+    reference = torch.optim.AdamW(
+        [
+            {"params": [theirs[0].weight], "weight_decay": 0.1},
+            {"params": [theirs[0].bias, *theirs[2].parameters()], "weight_decay": 0.0},
+            {"params": list(theirs[3].parameters()), "lr": 3e-3, "weight_decay": 0.5},
+        ],
+        lr=1e-2, betas=betas, eps=1e-7,
+    )  # fmt: skip
+    rates = [group["lr"] for group in reference.param_groups]
+    for step, (x, y) in enumerate(data(20)):
+        factor, clip = 1 / (1 + step), 0.5 if step % 3 == 0 else 1.0
+        for model in (ours, theirs):
+            (model(x) - y).square().mean().backward()
+        for group, rate in zip(reference.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
+        for parameter in theirs.parameters():
+            parameter.grad.mul_(clip)  # type: ignore[union-attr]
+        reference.step()
+        reference.zero_grad()
+        optimizer.step(factor, clip)
+        for one, two in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-6)
+
+
+def test_copies_are_always_their_masters_rounded() -> None:
+    model = net()
+    optimizer = make(model)
+    optimizer.make_copies(torch.bfloat16)
+    for x, y in data(10):
+        (model(x.bfloat16()).float() - y).square().mean().backward()
+        optimizer.step(1.0)
+        for slot in optimizer.slots:
+            assert slot.master.dtype == torch.float32
+            assert slot.parameter.dtype == torch.bfloat16
+            assert torch.equal(slot.parameter.data, slot.master.bfloat16())
+    assert any(not torch.equal(s.master, s.parameter.data.float()) for s in optimizer.slots), "masters are finer"
+    with torch.no_grad():
+        optimizer.slots[0].master.fill_(1.2345)
+    optimizer.refresh_copies()
+    assert torch.equal(optimizer.slots[0].parameter.data, optimizer.slots[0].master.bfloat16())
+
+
+def test_small_steps_add_up_below_the_copies_resolution() -> None:
+    weight = nn.Parameter(torch.ones(4, 4))
+    optimizer = Optimizer([("w", weight)], Config(weight_decay=0.0), 1e-4, compiled=False)
+    optimizer.make_copies(torch.bfloat16)
+    for _ in range(100):
+        weight.sum().backward()
+        optimizer.step(1.0)
+    torch.testing.assert_close(weight.detach().float(), torch.full((4, 4), 0.99), atol=4e-3, rtol=0)
+    torch.testing.assert_close(optimizer.slots[0].master, torch.full((4, 4), 0.99), atol=1e-4, rtol=0)
+
+
+def test_the_second_moment_decays_in_bf16_too() -> None:
+    weight = nn.Parameter(torch.ones(4, 4))
+    optimizer = Optimizer([("w", weight)], Config(betas=(0.9, 0.999)), 1e-3, compiled=False)
+    optimizer.make_copies(torch.bfloat16)
+    (100 * weight).sum().backward()
+    optimizer.step(1.0)
+    second = optimizer.slots[0].state["second_moment"]
+    start = second.clone()
+    for _ in range(500):
+        (0 * weight).sum().backward()
+        optimizer.step(1.0)
+    torch.testing.assert_close(second, start * 0.999**500, rtol=1e-3, atol=0)
+
+
+def test_gradients_of_micro_batches_are_summed_in_fp32() -> None:
+    weight = nn.Parameter(torch.zeros(2, 2))
+    optimizer = Optimizer([("w", weight)], Config(), 1e-3, compiled=False)
+    optimizer.make_copies(torch.bfloat16)
+    for _ in range(1000):  # in bf16 the sum would stay at 256
+        weight.sum().backward()
+        assert weight.grad is None
+    assert optimizer.slots[0].gradient.dtype == torch.float32
+    assert optimizer.slots[0].gradient.eq(1000).all()
+    optimizer.step(1.0)
+    assert optimizer.slots[0].gradient.eq(0).all()
+
+
+def test_groups_match_by_pattern_and_the_first_counts() -> None:
+    groups = [Group(match="0.*", lr=0.5), Group(match="*.weight", lr=0.25, weight_decay=0.0)]
+    optimizer = make(net(), lr=0.1, weight_decay=0.3, groups=groups)
+    found = {slot.name: (slot.lr, slot.weight_decay) for slot in optimizer.slots}
+    assert found == {
+        "0.weight": (0.5, 0.3), "0.bias": (0.5, 0.0),
+        "2.weight": (0.25, 0.0), "2.bias": (0.1, 0.0),
+        "3.weight": (0.25, 0.0), "3.bias": (0.1, 0.0),
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"got 'embedding\.\*', which matches none; names look like 0\.weight"):
+        make(net(), groups=[Group(match="embedding.*")])
+
+
+def test_frozen_parameters_stay_and_at_least_one_must_train() -> None:
+    model = net()
+    model[0].requires_grad_(False)
+    optimizer = make(model)
+    assert not {"0.weight", "0.bias"} & {slot.name for slot in optimizer.slots}
+    model.requires_grad_(False)
+    with pytest.raises(UserError, match="at least one parameter must be trainable"):
+        make(model)
+
+
+def test_gradient_norm_is_torchs_and_tells_what_is_not_finite() -> None:
+    model = net()
+    optimizer = make(model)
+    x, y = next(data(1))
+    loss = (model(x) - y).square().mean()
+    gradients = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+    loss.backward()
+    wanted = math.sqrt(sum(float(g.double().square().sum()) for g in gradients))
+    assert optimizer.gradient_norm() == pytest.approx(wanted, rel=1e-6)
+    optimizer.slots[2].gradient[0] = math.inf
+    assert optimizer.gradient_norm() == math.inf
+    optimizer.slots[3].gradient[0] = math.nan
+    assert math.isnan(optimizer.gradient_norm())
+    optimizer.zero()
+    assert optimizer.gradient_norm() == 0.0
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 4096, 4097, 1_000_003])
+def test_sum_of_squares_is_exact(size: int) -> None:
+    x = torch.randn(size, generator=torch.Generator().manual_seed(0)) + 0.5
+    found = sum_of_squares(x)
+    assert found.dtype == torch.float64
+    assert found.item() == pytest.approx(x.double().square().sum().item(), rel=1e-6)
+
+
+def test_all_state_is_named() -> None:
+    tensors = make(net()).tensors()
+    kinds = {name.split("/")[0] for name in tensors}
+    assert kinds == {"master", "first_moment", "second_moment"}
+    assert len(tensors) == 3 * 6

@@ -1,0 +1,115 @@
+"""The fused loss against the plain one, value and gradients, however it is cut."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from foundling.optim.losses import linear_cross_entropy as module
+from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
+
+M, D, V = 23, 12, 37
+
+
+def inputs(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(M, D, generator=generator), torch.randn(V, D, generator=generator)
+    targets = torch.randint(0, V, (M,), generator=generator)
+    return hidden.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_(), targets
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, per_buffer: int, per_chunk: int, bytes_each: int = 4) -> None:
+    monkeypatch.setattr(module, "BUFFER_BYTES", per_buffer * V * bytes_each)
+    monkeypatch.setattr(module, "CHUNK_BYTES", per_chunk * V * bytes_each)
+
+
+def compare(compiled: bool, atol: float = 1e-6) -> None:
+    hidden, weight, targets = inputs()
+    scale = 1 / 17
+    found = linear_cross_entropy(hidden, weight, targets, scale, compiled)
+    wanted = F.cross_entropy(hidden @ weight.T, targets, reduction="sum") * scale
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, atol=atol, rtol=1e-6)
+    ours = torch.autograd.grad(3 * found, (hidden, weight))
+    theirs = torch.autograd.grad(3 * wanted, (hidden, weight))
+    for one, two in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, two, atol=atol, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("per_buffer", "per_chunk"), [(100, 100), (100, 5), (23, 23), (10, 3), (7, 7), (4, 10), (1, 1), (0, 0)]
+)
+def test_value_and_gradients_however_it_is_cut(
+    per_buffer: int, per_chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut(monkeypatch, per_buffer, per_chunk)
+    compare(compiled=False)
+
+
+@pytest.mark.xdist_group("compile")
+def test_compiled_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    for per_buffer, per_chunk in ((100, 100), (10, 3)):
+        cut(monkeypatch, per_buffer, per_chunk)
+        compare(compiled=True, atol=2e-6)
+
+
+@pytest.mark.parametrize(("per_buffer", "per_chunk"), [(100, 100), (10, 3)])
+def test_bf16_is_as_close_as_bf16_is(per_buffer: int, per_chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut(monkeypatch, per_buffer, per_chunk, bytes_each=2)
+    hidden, weight, targets = inputs(torch.bfloat16)
+    found = linear_cross_entropy(hidden, weight, targets, 1 / M, False)
+    exact_hidden, exact_weight = (x.detach().double().requires_grad_() for x in (hidden, weight))
+    wanted = F.cross_entropy(exact_hidden @ exact_weight.T, targets)
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-2)
+    ours = torch.autograd.grad(found, (hidden, weight))
+    theirs = torch.autograd.grad(wanted, (exact_hidden, exact_weight))
+    for one, two in zip(ours, theirs, strict=True):
+        assert one.dtype == torch.bfloat16
+        assert (one.double() - two).norm() < 0.02 * two.norm()
+
+
+def test_large_logits_do_not_overflow() -> None:
+    hidden, weight = torch.full((2, 1), 300.0), torch.tensor([[1.0], [-1.0], [0.5]])
+    loss = linear_cross_entropy(hidden, weight, torch.tensor([0, 1]), 1.0, False)
+    assert loss.item() == pytest.approx(600.0)
+
+
+def test_no_targets_are_a_loss_and_gradients_of_zero() -> None:
+    hidden, weight, targets = inputs()
+    none = hidden[:0]
+    loss = linear_cross_entropy(none, weight, targets[:0], 1.0, False)
+    assert loss.item() == 0.0
+    to_hidden, to_weight = torch.autograd.grad(loss, (hidden, weight))
+    assert to_hidden.eq(0).all()
+    assert to_weight.eq(0).all()
+    assert linear_nll(none, weight, targets[:0]).shape == (0,)
+
+
+def test_nll_of_each_position_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, targets = inputs()
+    wanted = F.cross_entropy(hidden @ weight.T, targets, reduction="none")
+    for per_buffer in (100, 5, 0):
+        monkeypatch.setattr(module, "BUFFER_BYTES", per_buffer * V * 4)
+        found = linear_nll(hidden, weight, targets)
+        assert not found.requires_grad
+        torch.testing.assert_close(found, wanted.detach(), atol=1e-6, rtol=1e-6)
+
+
+def test_the_numbers_are_right_by_finite_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(3, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    weight = torch.randn(5, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    targets = torch.tensor([1, 4, 0])
+    found = torch.autograd.grad(linear_cross_entropy(hidden, weight, targets, 1.0, False), (hidden, weight))
+    for tensor, gradient in zip((hidden, weight), found, strict=True):
+        step = torch.zeros_like(tensor)
+        step[0, 1] = 1e-5
+        with torch.no_grad():
+            up, down = (
+                F.cross_entropy(
+                    (hidden + s if tensor is hidden else hidden) @ (weight + s if tensor is weight else weight).T,
+                    targets,
+                    reduction="sum",
+                )
+                for s in (step, -step)
+            )
+        assert gradient[0, 1].item() == pytest.approx(((up - down) / 2e-5).item(), rel=1e-5)

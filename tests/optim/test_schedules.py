@@ -1,0 +1,58 @@
+"""Shapes of the schedules."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from foundling.core.registry import load_part
+from foundling.optim.schedules.base import Schedule
+
+
+def schedule(kind: str, total_steps: int = 100, tokens_per_step: float = 1000, **keys: Any) -> Schedule:
+    return (
+        load_part("optim.schedules", kind)
+        .Config.model_validate({"kind": kind, **keys})
+        .build(total_steps, tokens_per_step)
+    )
+
+
+@pytest.mark.parametrize("kind", ["constant", "cosine", "linear", "wsd"])
+@pytest.mark.parametrize("warmup", ["10 steps", "10K tokens", 0.1])
+def test_warm_up_rises_in_a_line_to_the_peak(kind: str, warmup: Any) -> None:
+    factor = schedule(kind, warmup=warmup)
+    assert [factor(step) for step in range(10)] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert factor(10) == 1.0
+
+
+def test_wsd_holds_then_falls() -> None:
+    factor = schedule("wsd", warmup="10 steps", decay="20 steps", final=0.1)
+    assert {factor(step) for step in range(10, 81)} == {1.0}
+    assert factor(90) == pytest.approx(0.55)
+    assert factor(99) == pytest.approx(1 - 0.9 * 19 / 20)
+    falls = [a - b for a, b in pairwise(factor(step) for step in range(80, 100))]
+    assert falls == pytest.approx([0.9 / 20] * 19)
+    assert [schedule("wsd", decay="20K tokens")(s) for s in range(100)] == [
+        schedule("wsd", decay=0.2)(s) for s in range(100)
+    ]
+
+
+def test_a_runs_stable_part_serves_runs_of_other_lengths() -> None:
+    short, long = (schedule("wsd", n, warmup="10 steps", decay=0.2) for n in (100, 200))
+    assert [short(s) for s in range(80)] == [long(s) for s in range(80)]
+
+
+def test_cosine_and_linear_reach_their_ends() -> None:
+    factor = schedule("cosine", warmup=0.0, final=0.2)
+    assert [factor(s) for s in (0, 50)] == pytest.approx([1.0, 0.6])
+    assert factor(99) == pytest.approx(0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi * 0.99)))
+    line = schedule("linear", warmup=0.0, final=0.5)
+    assert [line(s) for s in (0, 50, 99)] == pytest.approx([1.0, 0.75, 0.505])
+    for falling in (factor, line):
+        assert all(a > b for a, b in pairwise(falling(s) for s in range(100)))
+
+
+def test_constant_is_constant() -> None:
+    factor = schedule("constant", warmup=0.0)
+    assert {factor(s) for s in range(100)} == {1.0}
