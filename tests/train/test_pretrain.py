@@ -1,0 +1,229 @@
+"""Laws of a whole run: the same recipe, the same bits, however it is cut."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from foundling.core.errors import UserError
+from foundling.train import loop, settings
+from foundling.train import pretrain as pretrain_module
+from foundling.train.callbacks.evaluate import validation_rows
+from foundling.train.pretrain import pretrain
+from foundling.train.recipe import Recipe, recipe_from
+from foundling.train.state import Training, checkpoints
+
+TIMES = {"train/tokens_per_second", "train/share_of_matmul_limit", "train/seconds"}
+Make = Callable[..., Recipe]
+
+
+def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of the newest checkpoint of a run folder."""
+    return load_file(next(checkpoints(folder)[-1].glob("state-*.safetensors")))
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+
+
+def assert_same_bits(one: Path, two: Path) -> None:
+    first, second = tensors_of(one), tensors_of(two)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+    assert metrics_of(one) == metrics_of(two)
+    assert (one / "model" / "model.safetensors").read_bytes() == (two / "model" / "model.safetensors").read_bytes()
+
+
+def stop_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = pretrain_module.Metrics.on_step
+
+    def on_step(self: Any, training: Training) -> None:
+        before(self, training)
+        if training.step == step:
+            training.stop_signal = 15
+
+    monkeypatch.setattr(pretrain_module.Metrics, "on_step", on_step)
+
+
+def test_a_run_learns_and_its_folder_is_whole(tiny_recipe: Make, tmp_path: Path) -> None:
+    run = pretrain(tiny_recipe(track=["jsonl", "tensorboard"], **{"train.length": "30 steps"}))
+    for name in ("recipe.yaml", "manifest.json", "metrics.jsonl", "summary.json", "report.html"):
+        assert (run.folder / name).exists(), name
+    assert (run.model_dir / "model.safetensors").exists()
+    scores = [line["valid/bits_per_byte"] for line in run.metrics if "valid/bits_per_byte" in line]
+    assert scores[-1] < 0.8 * scores[0]
+    assert run.summary["finished"]
+    assert run.summary["steps"] == 30
+    assert run.summary["valid"]["bits_per_byte"] == scores[-1]
+    assert [p.name for p in checkpoints(run.folder)] == ["checkpoint-24", "checkpoint-28", "checkpoint-30"]
+    assert not list(run.folder.glob(".*"))
+    assert sum(p.stat().st_size for p in run.folder.glob("events.out.tfevents.*")) > 1000
+    again = pretrain_module.read_recipe(run.folder / "recipe.yaml")
+    assert again == tiny_recipe(track=["jsonl", "tensorboard"], **{"train.length": "30 steps"})
+
+
+def test_the_same_recipe_gives_the_same_bits_and_another_seed_does_not(tiny_recipe: Make) -> None:
+    one, two = pretrain(tiny_recipe("one")), pretrain(tiny_recipe("two"))
+    assert_same_bits(one.folder, two.folder)
+    three = pretrain(tiny_recipe("three", seed=1))
+    name = "master/layers.0.mlp.up.weight"
+    assert not torch.equal(tensors_of(one.folder)[name], tensors_of(three.folder)[name])
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 7])
+def test_resumed_is_uninterrupted_to_the_bit(tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    whole = pretrain(tiny_recipe("whole"))
+    with monkeypatch.context() as patch:
+        stop_after(stop, patch)
+        cut = pretrain(tiny_recipe("cut"))
+    assert cut.stop_signal == 15
+    assert not cut.summary["finished"]
+    assert checkpoints(cut.folder)[-1].name == f"checkpoint-{stop}"
+    torch.manual_seed(99)
+    pretrain(tiny_recipe("cut"), resume=True)
+    assert_same_bits(whole.folder, cut.folder)
+
+
+def test_a_finished_run_resumes_to_itself(tiny_recipe: Make) -> None:
+    run = pretrain(tiny_recipe("one"))
+    before = tensors_of(run.folder)
+    again = pretrain(tiny_recipe("one"), resume=True)
+    assert again.summary["finished"]
+    assert all(torch.equal(v, before[k]) for k, v in tensors_of(again.folder).items())
+
+
+def test_micro_batches_add_up_to_the_whole_batch(tiny_recipe: Make) -> None:
+    runs = [pretrain(tiny_recipe(f"by{n}", **{"train.micro_batch": n})) for n in (8, 2, 1)]
+    whole, *parts = [tensors_of(run.folder) for run in runs]
+    for part in parts:
+        for name, tensor in whole.items():
+            if name.startswith("master/"):
+                torch.testing.assert_close(part[name], tensor, atol=1e-6, rtol=1e-6, msg=name)
+    losses = [[line["train/loss"] for line in metrics_of(run.folder) if "train/loss" in line] for run in runs]
+    np.testing.assert_allclose(losses[1], losses[0], atol=1e-6)
+
+
+def test_resume_with_a_changed_recipe_names_what_differs(tiny_recipe: Make) -> None:
+    pretrain(tiny_recipe())
+    changed = tiny_recipe(seed=3, **{"optimizer.lr": 1e-3, "checkpoint.keep": 1, "train.log_every": 1})
+    with pytest.raises(UserError, match=r"what differs: optimizer.lr: 0.003 -> 0.001, seed: 0 -> 3; undo"):
+        pretrain(changed, resume=True)
+    pretrain(tiny_recipe(**{"checkpoint.keep": 1, "train.log_every": 1}), resume=True)
+
+
+def test_a_run_folder_is_not_overwritten(tiny_recipe: Make) -> None:
+    run = pretrain(tiny_recipe())
+    before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")}
+    with pytest.raises(UserError, match="holds a run already"):
+        pretrain(tiny_recipe())
+    assert {p: p.stat().st_mtime_ns for p in run.folder.rglob("*")} == before
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    step_before = loop.training_step
+
+    def poisoned(training: Training) -> None:
+        if training.step == 5:
+            token = int(loop.rows_of_step(training, 5)[2].tokens[3])
+            with torch.no_grad():
+                training.model.embedding.weight[token] = math.nan
+        step_before(training)
+
+    monkeypatch.setattr(loop, "training_step", poisoned)
+    with pytest.raises(UserError, match=r"step 6 was not taken; got loss nan.*in sample .*documents") as caught:
+        pretrain(tiny_recipe())
+    assert "samples" not in str(caught.value)
+    folder = tiny_recipe().folder
+    assert checkpoints(folder)[-1].name == "checkpoint-4"
+    assert all(torch.isfinite(v.float()).all() for v in tensors_of(folder).values())
+
+
+def test_only_the_rows_behind_a_bad_loss_are_named(tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that stands in one row of the batch gets a bad embedding."""
+    step_before = loop.training_step
+    seen: dict[str, Any] = {}
+
+    def poisoned(training: Training) -> None:
+        if training.step == 2:
+            rows = loop.rows_of_step(training, 2)
+            counts = np.bincount(np.concatenate([np.unique(r.tokens) for r in rows]), minlength=400)
+            row = next(r for r in rows if (counts[r.tokens[:-1]] == 1).any())
+            token = int(row.tokens[:-1][counts[row.tokens[:-1]] == 1][0])
+            seen["sample"] = row.sample
+            with torch.no_grad():
+                training.model.embedding.weight[token] = math.inf
+        step_before(training)
+
+    monkeypatch.setattr(loop, "training_step", poisoned)
+    # untied, so that the bad row of the embedding reaches its own text alone
+    size = {"layers": 1, "width": 16, "heads": 2, "tied": False}
+    with pytest.raises(UserError) as caught:
+        pretrain(tiny_recipe(**{"model.size": size}))
+    assert f"in sample {seen['sample']} (corpus, tokens from" in str(caught.value)
+    assert str(caught.value).count("sample ") == 1
+
+
+def test_validation_bytes_are_those_of_the_text(tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Training] = []
+    monkeypatch.setattr(pretrain_module.Metrics, "on_start", lambda self, training: seen.append(training))
+    run = pretrain(tiny_recipe(**{"train.length": "1 steps", "evaluate.tokens": 10**9}))
+    (training,) = seen
+    stream = training.data.valid[0]
+    rows = validation_rows(training)
+    num_targets = 32 * len(rows)
+    assert len(rows) == (stream.num_tokens - 1) // 32
+    scored = sum(num_bytes for _, num_bytes in rows)
+    # all but the first token and what is left after the last row
+    assert 0 < stream.num_bytes - scored < 33 * stream.num_bytes / 100
+    # a row from within one long stretch of documents: bytes of the whole documents inside it are counted exactly
+    starts = np.append(stream.document_starts, stream.num_tokens)
+    for row, num_bytes in rows:
+        inside = [d for d in range(stream.num_documents) if starts[d] > row.start and starts[d + 1] <= row.start + 33]
+        assert num_bytes >= sum(stream.document_bytes[d] for d in inside) - 1e-6
+    last = [line for line in run.metrics if "valid/loss" in line][-1]
+    assert last["valid/tokens"] == num_targets
+    assert last["valid/bits_per_byte"] == pytest.approx(last["valid/loss"] * num_targets / math.log(2) / scored)
+
+
+def test_a_run_from_a_model_folder_goes_on_from_its_weights(tiny_recipe: Make, tiny_data: Callable[..., Any]) -> None:
+    first = pretrain(tiny_recipe("first", **{"train.length": "20 steps"}))
+    data = tiny_data("second", model={"from": str(first.folder)}, **{"train.length": "2 steps"})
+    del data["tokenizer"]
+    second = pretrain(recipe_from(data))
+    scores = [line["valid/loss"] for line in second.metrics if "valid/loss" in line]
+    assert scores[0] == pytest.approx(first.summary["valid"]["loss"], rel=1e-6)
+
+
+def test_without_a_compiler_auto_trains_uncompiled_and_says_so(
+    tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(settings, "can_compile", lambda device: False)
+    monkeypatch.setattr(settings, "_COMPILE_WINS_AFTER_SECONDS", -1)
+    run = pretrain(tiny_recipe(**{"train.compile": "auto", "train.precision": "auto", "train.length": "2 steps"}))
+    assert "no C++ compiler was found" in caplog.text
+    assert run.summary["settings"]["compiled"] is False
+    assert run.summary["settings"]["precision"] in ("bf16", "fp32")
+    with pytest.raises(UserError, match="needs a C\\+\\+ compiler"):
+        pretrain(tiny_recipe("two", **{"train.compile": True}))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("compile")
+def test_compiled_in_bf16_learns_what_fp32_does(tiny_recipe: Make) -> None:
+    size = {"layers": 1, "width": 32, "heads": 2, "mlp_width": 64}
+    keys = {"train.length": "12 steps", "evaluate.tokens": 256, "model.size": size}
+    plain = pretrain(tiny_recipe("plain", **keys))
+    fast = pretrain(tiny_recipe("fast", **keys, **{"train.compile": True, "train.precision": "bf16"}))
+    assert fast.summary["settings"]["compiled"]
+    assert fast.summary["valid"]["loss"] == pytest.approx(plain.summary["valid"]["loss"], rel=0.02)
+    masters = tensors_of(fast.folder)
+    assert masters["master/embedding.weight"].dtype == torch.float32
