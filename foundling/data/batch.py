@@ -10,6 +10,8 @@ packed N tokens and knows no rows.
 # Shapes: N = packed tokens, R = rows, M = positions whose output a loss reads.
 
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,15 +52,17 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""
-        moved = {
-            f.name: v.to(device, non_blocking=True)
-            for f in fields(self)
-            if isinstance(v := getattr(self, f.name), Tensor)
-        }
+        moved: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                moved[item.name] = value.to(device, non_blocking=True)
         return replace(self, **moved)
 
 
-def rows_batch(tokens_RT: Tensor, targets_RT: Tensor, **more: tuple[int, ...]) -> Batch:
+def rows_batch(
+    tokens_RT: Tensor, targets_RT: Tensor, samples_R: tuple[int, ...] = (), sources_R: tuple[int, ...] = ()
+) -> Batch:
     """R rows of T tokens each, a target at every position. tokens_RT, targets_RT: int64 [R, T]."""
     num_rows, length = tokens_RT.shape
     return Batch(
@@ -67,7 +71,8 @@ def rows_batch(tokens_RT: Tensor, targets_RT: Tensor, **more: tuple[int, ...]) -
         bounds_R1=torch.arange(0, num_rows * length + 1, length, dtype=torch.int32),
         max_row_length=length,
         targets_M=targets_RT.reshape(-1),
-        **more,
+        samples_R=samples_R,
+        sources_R=sources_R,
     )
 
 
@@ -75,7 +80,7 @@ def row_groups(bounds_R1: Tensor) -> list[tuple[int, int, int]]:
     """Consecutive rows of one length, as (first token, number of rows, row length)."""
     bounds = bounds_R1.tolist()
     groups: list[tuple[int, int, int]] = []
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         length = end - start
         if groups and groups[-1][2] == length:
             first, count, _ = groups[-1]
