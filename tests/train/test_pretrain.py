@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,30 @@ def test_only_the_rows_behind_a_bad_loss_are_named(tiny_recipe: Make, monkeypatc
         pretrain(tiny_recipe(**{"model.size": size}))
     assert f"in sample {seen['sample']} (corpus, tokens from" in str(caught.value)
     assert str(caught.value).count("sample ") == 1
+
+
+@dataclass
+class Share:
+    """As much of a world as decides which rows are one's own."""
+
+    data_rank: int
+    data_size: int
+
+
+def test_steps_take_each_sample_of_the_order_once_whatever_the_processes(
+    tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Training] = []
+    monkeypatch.setattr(pretrain_module.Metrics, "on_start", lambda self, training: seen.append(training))
+    pretrain(tiny_recipe(**{"train.length": "1 steps"}))
+    (training,) = seen
+    for size in (1, 2, 4):
+        taken = []
+        for step in range(5):
+            for rank in range(size):
+                alike = replace(training, world=Share(rank, size))  # type: ignore[arg-type]
+                taken += [row.sample for row in loop.rows_of_step(alike, step)]
+        assert taken == list(range(5 * 8)), size
 
 
 def test_validation_bytes_are_those_of_the_text(tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
