@@ -47,10 +47,10 @@ def pretrain(recipe: Recipe | str | Path, *, resume: bool = False, **overrides: 
         recipe = read_recipe(recipe, assignments)
     folder = recipe.folder
     _refuse_mixing(folder, resume)
+    checkpoint = newest_checkpoint(folder) if resume else None
     world = _enter(recipe)
     data = _prepare_once(recipe, folder, world)
     identity = {"recipe": resolved(recipe), "inputs": data.inputs}
-    checkpoint = newest_checkpoint(folder) if resume else None
     state = None if checkpoint is None else read_state(checkpoint)
     if state is not None:
         _must_match(state, identity)

@@ -227,6 +227,7 @@ def test_a_model_folder_of_an_unknown_family(
 def test_resume_without_a_checkpoint(fails: Callable[..., str], recipe: Callable[..., str], tmp_path: Path) -> None:
     said = fails("pretrain", recipe(), "--resume")
     assert f"--resume needs a checkpoint; got none in {tmp_path / 'run'}; start without --resume" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_folder_that_exists(fails: Callable[..., str], recipe: Callable[..., str], tmp_path: Path) -> None:
