@@ -36,6 +36,9 @@ class Model(Protocol):
     parallel_plan: ClassVar[dict[str, Style]]
     """Tensor-parallel style of each layer that has one, by name pattern."""
 
+    lr_factors: ClassVar[dict[str, float]]
+    """What the default learning rate is multiplied by for some parameters, by name pattern."""
+
     def __call__(self, batch: Batch) -> Hidden: ...
 
     def blocks(self) -> Sequence[nn.Module]:

@@ -55,8 +55,9 @@ class Config(Strict):
     """modern: base of the rotary frequencies."""
     norm_eps: float = 1e-5
     """Added to the variance in every norm."""
-    init_std: float = 0.02
-    """Spread of the initial matrices; those that write to the residual stream get it / sqrt(2 layers)."""
+    init_std: float | None = None
+    """Spread of all initial matrices (GPT-2: 0.02), those that write to the residual stream / sqrt(2 layers); None:
+    gpt2 0.02; modern 0.05 for the embedding, 0.8 / sqrt(columns) for matrices, 0 for those that write to the stream."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -157,6 +158,8 @@ class Gpt(nn.Module):
         "layers.*.mlp.down": "rowwise",
     }
 
+    lr_factors: ClassVar[dict[str, float]] = {"embedding.weight": 8.0}
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -200,10 +203,17 @@ class Gpt(nn.Module):
         return Hidden(self.norm(x_ND), head.weight)
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        writes = residual_std(self.config.init_std, self.config.layers)
         for name, parameter in self.named_parameters():
-            into_residual = name.endswith((".out.weight", ".down.weight"))
-            fill_(name, parameter, writes if into_residual else self.config.init_std, generator)
+            fill_(name, parameter, self._initial_std(name, parameter), generator)
+
+    def _initial_std(self, name: str, parameter: Tensor) -> float:
+        config, writes = self.config, name.endswith((".out.weight", ".down.weight"))
+        if config.init_std is None and config.math == "modern":
+            if not name.startswith("layers."):
+                return 0.05
+            return 0.0 if writes else 0.8 * parameter.shape[-1] ** -0.5
+        std = config.init_std or 0.02
+        return residual_std(std, config.layers) if writes else std
 
     def flops_per_token(self, row_length: int) -> float:
         c = self.config

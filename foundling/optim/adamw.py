@@ -16,7 +16,7 @@ from foundling.optim.base import OptimizerConfig, Rule, Slot
 class Config(OptimizerConfig):
     kind: str = "adamw"
     """Name of the part."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
     """Decay of the first and second moment per step."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the root of the second moment."""

@@ -15,7 +15,7 @@ from foundling.core.log import logger
 from foundling.data.rows import Rows
 from foundling.models.hub import load_model
 from foundling.nn.init import place_
-from foundling.optim.base import Optimizer, OptimizerConfig
+from foundling.optim.base import Group, Optimizer, OptimizerConfig
 from foundling.optim.schedules.base import ScheduleConfig
 from foundling.parallel.apply import apply_sharding, apply_tensor_parallel, compile_blocks
 from foundling.parallel.world import World
@@ -60,7 +60,8 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     _fill(model, start, recipe.seed)
     assert isinstance(recipe.optimizer, OptimizerConfig)
     assert isinstance(recipe.schedule, ScheduleConfig)
-    optimizer = Optimizer(model.named_parameters(), recipe.optimizer, settings.lr, settings.compiled)
+    rates = _with_default_rates(recipe.optimizer, model.lr_factors, settings.lr)
+    optimizer = Optimizer(model.named_parameters(), rates, settings.lr, settings.compiled)
     if precision.dtype != torch.float32:
         optimizer.make_copies(precision.dtype)
     return Training(
@@ -68,6 +69,14 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
         trainee=trainee, objective=objective, optimizer=optimizer,
         schedule=recipe.schedule.build(settings.total_steps, settings.tokens_per_step),
     )  # fmt: skip
+
+
+def _with_default_rates(config: OptimizerConfig, factors: dict[str, float], lr: float) -> OptimizerConfig:
+    """Where the recipe leaves the rate open, some parameters get a multiple of it, behind the recipe's own groups."""
+    if config.lr is not None:
+        return config
+    groups = tuple(Group(match=pattern, lr=factor * lr) for pattern, factor in factors.items())
+    return config.model_copy(update={"groups": (*config.groups, *groups)})
 
 
 def _start_weights(recipe: Recipe, data: Data) -> Any:

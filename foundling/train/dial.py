@@ -10,10 +10,10 @@ import math
 
 HEAD_WIDTH = 64
 TOKENS_PER_WEIGHT = 20
-_REFERENCE_WIDTH = 384
-_REFERENCE_LR = 3e-3  # depth 6, batch 8K tokens, 300 steps: best of 1e-3, 2e-3, 3e-3, 5e-3 (docs/log.md)
-_REFERENCE_TOKENS = 3_000_000
-_REFERENCE_BATCH = 8_192
+_REFERENCE_WIDTH = 256
+_REFERENCE_LR = 1.2e-3  # best of 1e-3 to 8e-3 at depth 3 and 4 with an eightfold embedding rate (docs/log.md)
+_REFERENCE_TOKENS = 1_000_000
+_REFERENCE_BATCH = 2_048
 
 
 def shape_of_depth(depth: int) -> dict[str, int]:
@@ -32,7 +32,7 @@ def default_tokens(num_weights: int) -> int:
 
 
 def default_batch_tokens(num_tokens: int) -> int:
-    """Batch in tokens for a run of so many tokens: a power of two, at least 8,192."""
+    """Batch in tokens for a run of so many tokens: a power of two, at least 2,048."""
     wanted = _REFERENCE_BATCH * (num_tokens / _REFERENCE_TOKENS) ** 0.383
     return max(_REFERENCE_BATCH, 2 ** round(math.log2(wanted)))
 

@@ -72,7 +72,7 @@ def write_shared(config: Config) -> dict[str, Any]:
         "head_dim": config.key_width,
         "hidden_act": "silu",
         "max_position_embeddings": config.max_positions,
-        "initializer_range": config.init_std,
+        "initializer_range": config.init_std or 0.02,
         "rms_norm_eps": config.norm_eps,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
         "rope_theta": config.rope_theta,

@@ -89,7 +89,7 @@ class Format(base.Format):
             "embd_pdrop": 0.0,
             "attn_pdrop": 0.0,
             "layer_norm_epsilon": config.norm_eps,
-            "initializer_range": config.init_std,
+            "initializer_range": config.init_std or 0.02,
             "scale_attn_weights": True,
             "scale_attn_by_inverse_layer_idx": False,
             "reorder_and_upcast_attn": False,
