@@ -32,6 +32,7 @@ from foundling.core.units import human
 _LEFT_OUT = {"test", "tests", "idle_test", "lib2to3", "idlelib", "turtledemo", "encodings", "pydoc_data", "ensurepip"}
 """Modules that are tables, tests or tools: they teach a model little."""
 _PROMPTS = ("def read_lines(path):\n    ", "The following functions are provided:\n\n")
+_RECIPE: dict[str, Any] = yaml.safe_load(files("foundling.cli").joinpath("demo.yaml").read_text(encoding="utf-8"))
 _TOKENS_OF_TWO_CORES = {"bf16": 4_500_000, "fp32": 1_200_000}
 """Training tokens that two cores manage within about three minutes."""
 
@@ -87,7 +88,7 @@ def _train(source: Path, out: Path) -> bool:
         precision = choose_precision("auto", device_here())
         threads = torch.get_num_threads()
         said.append(f"{threads} cores, {precision.name}, {precision.flops_per_second / 1e12:.2f} TFLOP/s")
-    data = yaml.safe_load(files("foundling.cli").joinpath("demo.yaml").read_text(encoding="utf-8"))
+    data = {key: dict(value) if isinstance(value, dict) else value for key, value in _RECIPE.items()}
     num_tokens = int(_TOKENS_OF_TWO_CORES[precision.name] * min(4.0, max(0.5, threads / 2)))
     data["train"] |= {"length": f"{num_tokens} tokens", "precision": precision.name}
     data |= {"out": str(out), "corpus": {"train": str(source), "valid": data["corpus"]["valid"]}}
@@ -151,7 +152,7 @@ def _stage(name: str) -> Iterator[list[str]]:
 def _tell(out: Path, seconds: float) -> None:
     """The figures, two samples, where everything lies, and what to try next."""
     summary: dict[str, Any] = read_json(out / "summary.json")
-    table = Table(title="bits per byte of text that it never saw (lower is better)", title_justify="left", box=None)
+    table = Table(title="bits per byte of unseen text; lower is better", title_justify="left", box=None, min_width=60)
     table.add_column("")
     table.add_column("", justify="right")
     table.add_column("")

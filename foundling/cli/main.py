@@ -77,7 +77,10 @@ def _run_verb(verb: str, arguments: list[str]) -> int:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command(help=module.__doc__)(getattr(module, verb))
     try:
-        app(arguments, prog_name=f"foundling {verb}")
-    except SystemExit as stop:  # typer ends every command so
-        return stop.code if isinstance(stop.code, int) else 1
-    return 0
+        answer = app(arguments, prog_name=f"foundling {verb}", standalone_mode=False)
+    except Exception as error:
+        # a wrong option or a missing argument, in the words of the library that reads the command line
+        if not hasattr(error, "format_message"):
+            raise
+        raise UserError(error.format_message().rstrip("."), do=f"see foundling {verb} --help") from None
+    return answer if isinstance(answer, int) else 0

@@ -46,8 +46,8 @@ def load(
     family or config we do not compute, faulty weights, no tokenizer, one with more ids than the model.
     """
     folder = find_model_dir(path)
-    tokenizer = load_tokenizer(folder)
     model = load_model(folder, dtype=dtype)
+    tokenizer = load_tokenizer(folder)
     if not isinstance(model, Gpt):
         raise UserError("MODEL must be a decoder that generates text", got=f"a {type(model).__name__} in {folder}")
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -126,10 +126,11 @@ def _not_finite(training: Training, batches: list[Batch], loss: float, norm: flo
     guilty = []
     if not math.isfinite(loss):
         for batch in batches:
-            losses = training.trainee(batch.to(training.world.device), None).cpu()
-            for row_losses, sample in zip(losses.chunk(batch.num_rows), batch.samples_R, strict=True):
-                if not torch.isfinite(row_losses).all():
-                    guilty.append(sample)
+            with torch.no_grad():
+                losses_M = training.trainee(batch.to(training.world.device), None).cpu()
+            places_M = torch.arange(len(losses_M)) if batch.target_index_M is None else batch.target_index_M
+            rows_M = torch.searchsorted(batch.bounds_R1[1:].long(), places_M, right=True)
+            guilty += [batch.samples_R[row] for row in rows_M[~losses_M.isfinite()].unique().tolist()]
     named = [_name(training, rows[sample]) for sample in (guilty or rows)]
     shown = "; ".join(named[:4]) + (f"; and {len(named) - 4} more" if len(named) > 4 else "")
     return UserError(

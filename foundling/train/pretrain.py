@@ -48,12 +48,13 @@ def pretrain(recipe: Recipe | str | Path, *, resume: bool = False, **overrides: 
     folder = recipe.folder
     _refuse_mixing(folder, resume)
     checkpoint = newest_checkpoint(folder) if resume else None
+    state = None if checkpoint is None else read_state(checkpoint)
+    identity: dict[str, Any] = {"recipe": resolved(recipe)}
+    _must_match(state, identity)
     world = _enter(recipe)
     data = _prepare_once(recipe, folder, world)
-    identity = {"recipe": resolved(recipe), "inputs": data.inputs}
-    state = None if checkpoint is None else read_state(checkpoint)
-    if state is not None:
-        _must_match(state, identity)
+    identity["inputs"] = data.inputs
+    _must_match(state, identity)
     training = build(recipe, data, folder, world, None if state is None else _settings(state, world))
     torch.manual_seed(recipe.seed)  # what trains may draw; a checkpoint holds where it stands
     if checkpoint is not None and state is not None:
@@ -128,11 +129,13 @@ def _settings(state: dict[str, Any], world: World) -> Settings:
     return replace(settings, micro_batch_rows=min(settings.micro_batch_rows, share))
 
 
-def _must_match(state: dict[str, Any], identity: dict[str, Any]) -> None:
+def _must_match(state: dict[str, Any] | None, identity: dict[str, Any]) -> None:
     """A resumed run must be the same run: the same recipe where it matters, the same data, the same tokenizer."""
+    if state is None:
+        return
     found = [
         line
-        for key in ("recipe", "inputs")
+        for key in identity
         for line in differences(state[key], identity[key], "" if key == "recipe" else key)
         if not line.startswith(_FREE_ON_RESUME)
     ]
@@ -183,8 +186,8 @@ def _summary(training: Training) -> dict[str, Any]:
         "steps": training.step,
         "tokens": training.step * settings.tokens_per_step,
         "seconds": round(training.clock.seconds(), 3),
-        "tokens_per_second": metrics.get("train/tokens_per_second"),
-        "share_of_matmul_limit": metrics.get("train/share_of_matmul_limit"),
+        "tokens_per_second": metrics.get("mean_tokens_per_second"),
+        "share_of_matmul_limit": metrics.get("mean_share"),
         "weights": sum(p.numel() for p in training.model.parameters()),
         "train": {"loss": metrics.get("loss")},
         "valid": {k.removeprefix("valid/"): v for k, v in metrics.items() if k.startswith("valid/")},

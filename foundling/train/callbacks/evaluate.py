@@ -62,7 +62,8 @@ def validation_rows(training: Training) -> list[tuple[Row, float]]:
             got=f"{sum(s.num_tokens for s in training.data.valid)} tokens",
             do="give more text, a larger corpus.valid.fraction or a smaller train.sequence_length",
         )
-    return found
+    size = training.settings.micro_batch_rows
+    return found[: max(size, len(found) // size * size)]  # groups of one shape: compiled once
 
 
 def _rows_of(stream: TokenStream, number: int, training: Training, budget: int) -> list[tuple[Row, float]]:

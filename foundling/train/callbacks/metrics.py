@@ -1,7 +1,5 @@
 """Figures of the run, every `log_every` steps, and the progress that a person watches."""
 
-import time
-
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from foundling.core.log import console, interactive, logger
@@ -16,11 +14,13 @@ class Metrics:
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._mark: tuple[float, int] = (0.0, 0)
+        self._steady: tuple[float, int] = (0.0, 0)
         self._first = 0
-        self._started = 0.0
+        self._told = 0
 
     def on_start(self, training: Training) -> None:
-        self._mark, self._first, self._started = (training.clock.seconds(), training.step), training.step, time.time()
+        self._mark, self._first = (training.clock.seconds(), training.step), training.step
+        self._steady, self._told = self._mark, training.step
         if training.world.is_first and interactive():
             columns = (
                 TextColumn("[bold]train"), BarColumn(bar_width=28), TextColumn("{task.completed}/{task.total}"),
@@ -36,7 +36,7 @@ class Metrics:
         if training.step == self._first + 1:
             # compilation belongs to the first step alone: throughput is what follows
             training.metrics["first_step_seconds"] = training.clock.seconds() - self._mark[0]
-            self._mark = (training.clock.seconds(), training.step)
+            self._mark = self._steady = (training.clock.seconds(), training.step)
         if due:
             self._write(training)
         if self._progress is not None:
@@ -48,11 +48,9 @@ class Metrics:
         if training.step > self._mark[1]:  # not of the first step alone
             tokens = (training.step - self._mark[1]) * training.settings.tokens_per_step
             rate = tokens / max(1e-9, now - self._mark[0])
-            limit = training.precision.flops_per_second * training.world.size
-            rates = {
-                "train/tokens_per_second": rate,
-                "train/share_of_matmul_limit": rate * training.flops_per_token / limit,
-            }
+            rates = {"train/tokens_per_second": rate, "train/share_of_matmul_limit": _share(training, rate)}
+            mean = (training.step - self._steady[1]) * training.settings.tokens_per_step / (now - self._steady[0])
+            metrics["mean_tokens_per_second"], metrics["mean_share"] = mean, _share(training, mean)
         self._mark = (now, training.step)
         training.record(
             {
@@ -64,12 +62,21 @@ class Metrics:
                 "train/seconds": now,
             }
         )
-        if self._progress is None and training.world.is_first:
+        # without a person watching, some twenty lines a run
+        often_enough = training.step - self._told >= training.settings.total_steps / 20
+        if self._progress is None and (often_enough or training.step == training.settings.total_steps):
+            self._told = training.step
             logger.info("step %d/%d  %s", training.step, training.settings.total_steps, _line(training))
 
     def on_end(self, training: Training) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+def _share(training: Training, tokens_per_second: float) -> float:
+    """What part of the measured matrix rate of all processes the model's FLOPs take."""
+    limit = training.precision.flops_per_second * training.world.size
+    return tokens_per_second * training.flops_per_token / limit
 
 
 def _line(training: Training) -> str:
