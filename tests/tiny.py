@@ -57,7 +57,10 @@ def recipe_data(corpus: Path, tokenizer: Path, out: Path, /, **changes: Any) -> 
         "out": str(out),
         "corpus": {"train": str(corpus)},
         "tokenizer": {"path": str(tokenizer)},
-        "model": {"family": "gpt", "size": {"layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "mlp_width": 64}},
+        "model": {
+            "family": "gpt",
+            "size": {"layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "mlp_width": 64, "init_std": 0.02},
+        },
         "optimizer": {"kind": "adamw", "lr": 3e-3},
         "train": {
             "length": "8 steps", "sequence_length": 32, "batch": "8 rows", "micro_batch": 4,

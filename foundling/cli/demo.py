@@ -31,7 +31,7 @@ from foundling.core.units import human
 
 _LEFT_OUT = {"test", "tests", "idle_test", "lib2to3", "idlelib", "turtledemo", "encodings", "pydoc_data", "ensurepip"}
 """Modules that are tables, tests or tools: they teach a model little."""
-_PROMPTS = ("def read_lines(path):\n    ", "The following functions are provided:\n\n")
+_PROMPTS = ("def read_lines(path):\n", "The following functions are provided:\n\n")
 _RECIPE: dict[str, Any] = yaml.safe_load(files("foundling.cli").joinpath("demo.yaml").read_text(encoding="utf-8"))
 _TOKENS_OF_TWO_CORES = {"bf16": 4_500_000, "fp32": 1_200_000}
 """Training tokens that two cores manage within about three minutes."""
@@ -162,13 +162,14 @@ def _tell(out: Path, seconds: float) -> None:
         table.add_row(name, f"{value:.3f}", bar, style="bold green" if name == "this model" else "")
     console.print(table)
     for sample in summary["samples"]:
-        written = Text(sample["prompt"], style="bold") + Text(sample["text"])
+        written = Text.assemble((sample["prompt"], "bold"), sample["text"])
         console.print(Panel(written, title="written by the model", title_align="left", width=100))
     share = 100 * (summary["share_of_matmul_limit"] or 0)
     console.print(
         f"{human(summary['weights'])} weights, {human(summary['tokens'])} tokens in {summary['seconds']:.0f} s "
         f"({human(summary['tokens_per_second'] or 0)} tokens/s, {share:.0f} % of this machine's matmul limit); "
-        f"{seconds:.0f} s in all\n"
+        f"{seconds:.0f} s in all\n",
+        soft_wrap=True,
     )
     for name, path in (("run", out), ("model", out / "model"), ("report", out / "report.html")):
         console.print(f"  {name:<8}{path}", soft_wrap=True)

@@ -23,8 +23,8 @@ _AFTER_NEWLINES = re.compile(r"[^\S\r\n]*\S*(?:\s*[\r\n]+)?")
 _AT_SPACE = re.compile(r" [^ ]*|[^ ]+")
 """Metaspace: a piece begins at each space, other white space is a character like any other."""
 
-_WORDS = re.compile(r"\S+")
-"""BERT's rule: white space carries no token."""
+_WORDS = re.compile(r"(?:\S|[\x0b\x0c\x85])+")
+"""BERT's rule: white space carries no token; but its normalizer removes these three, and joins what they part."""
 
 _SEPARATORS = ("\x1c", "\x1d", "\x1e", "\x1f")
 """White space to Python but not to Unicode, so not to the tokenizers either: a text with one is not cut."""

@@ -30,7 +30,9 @@ def objective(config: Any) -> Objective:
 
 
 def model() -> Gpt:
-    small = Config(vocab_size=VOCAB, layers=2, width=16, heads=4, kv_heads=2, mlp_width=24, max_positions=16).build()
+    small = Config(
+        vocab_size=VOCAB, layers=2, width=16, heads=4, kv_heads=2, mlp_width=24, max_positions=16, init_std=0.02
+    ).build()
     small.initialize(torch.Generator().manual_seed(0))
     return small
 

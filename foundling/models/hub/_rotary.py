@@ -5,7 +5,7 @@ from typing import Any
 
 from foundling.models.gpt import Config
 from foundling.models.hub._attention import fuse, unfuse
-from foundling.models.hub.base import ConfigReader, Weight
+from foundling.models.hub.base import INITIALIZER_RANGE, ConfigReader, Weight
 
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -33,7 +33,7 @@ def read_shared(keys: ConfigReader, *, head_width: int | None) -> dict[str, Any]
         "tied": keys.flag("tie_word_embeddings", False),
         "rope_theta": _rope_theta(keys),
         "norm_eps": keys.number("rms_norm_eps", 1e-6),
-        "init_std": keys.number("initializer_range", 0.02),
+        "init_std": keys.init_std(),
     }
 
 
@@ -72,7 +72,7 @@ def write_shared(config: Config) -> dict[str, Any]:
         "head_dim": config.key_width,
         "hidden_act": "silu",
         "max_position_embeddings": config.max_positions,
-        "initializer_range": config.init_std or 0.02,
+        "initializer_range": config.init_std or INITIALIZER_RANGE,
         "rms_norm_eps": config.norm_eps,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
         "rope_theta": config.rope_theta,

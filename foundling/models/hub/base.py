@@ -16,6 +16,9 @@ from torch import Tensor
 
 from foundling.core.errors import UserError
 
+INITIALIZER_RANGE = 0.02
+"""What a config says that says nothing of its initial values."""
+
 
 @cache
 def _shared_keys(kind: str) -> frozenset[str]:
@@ -55,6 +58,11 @@ class ConfigReader:
         self._seen.add(key)
         value = self._data.get(key)
         return default if value is None else value
+
+    def init_std(self) -> float | None:
+        """The spread of initial matrices; the common default tells nothing, so it is None: our own."""
+        found = self.number("initializer_range", INITIALIZER_RANGE)
+        return None if found == INITIALIZER_RANGE else found
 
     def count(self, key: str, default: int | None = None) -> int:
         """A positive whole number; without a default the key must be there."""

@@ -14,7 +14,7 @@ from foundling.core.config import validate
 from foundling.models.gpt import Config
 from foundling.models.hub import base
 from foundling.models.hub._attention import fuse, unfuse
-from foundling.models.hub.base import ConfigReader, Weight
+from foundling.models.hub.base import INITIALIZER_RANGE, ConfigReader, Weight
 
 
 def _transposed(tensors: Sequence[Tensor]) -> Tensor:
@@ -67,7 +67,7 @@ class Format(base.Format):
             "max_positions": keys.count("n_positions", 1024),
             "tied": keys.flag("tie_word_embeddings", True),
             "norm_eps": keys.number("layer_norm_epsilon", 1e-5),
-            "init_std": keys.number("initializer_range", 0.02),
+            "init_std": keys.init_std(),
         }
         keys.finish()
         config: Config = validate(Config, values, what)
@@ -89,7 +89,7 @@ class Format(base.Format):
             "embd_pdrop": 0.0,
             "attn_pdrop": 0.0,
             "layer_norm_epsilon": config.norm_eps,
-            "initializer_range": config.init_std or 0.02,
+            "initializer_range": config.init_std or INITIALIZER_RANGE,
             "scale_attn_weights": True,
             "scale_attn_by_inverse_layer_idx": False,
             "reorder_and_upcast_attn": False,

@@ -63,7 +63,9 @@ def validation_rows(training: Training) -> list[tuple[Row, float]]:
             do="give more text, a larger corpus.valid.fraction or a smaller train.sequence_length",
         )
     size = training.settings.micro_batch_rows
-    return found[: max(size, len(found) // size * size)]  # groups of one shape: compiled once
+    if training.settings.compiled and len(found) > size:
+        return found[: len(found) // size * size]  # groups of one shape are compiled once
+    return found
 
 
 def _rows_of(stream: TokenStream, number: int, training: Training, budget: int) -> list[tuple[Row, float]]:
