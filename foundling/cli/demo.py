@@ -53,25 +53,27 @@ def demo(
 
 
 def _python_text(folder: Path) -> Path:
-    """The running Python's documentation topics and library source, copied to `folder` once."""
+    """The running Python's documentation topics and library source, copied to `folder`/python once."""
     library = Path(sysconfig.get_path("stdlib"))
     version = ".".join(map(str, sys.version_info[:3]))
     settings = {"python": version, "left_out": sorted(_LEFT_OUT)}
     manifest = folder / "manifest.json"
-    if manifest.exists() and read_json(manifest).get("settings") == settings:
-        return folder
+    if (folder / "python").is_dir() and read_json(manifest).get("settings") == settings:
+        return folder / "python"
     with whole_folder(folder) as temporary:
-        (temporary / "documentation").mkdir()
+        (temporary / "python" / "documentation").mkdir(parents=True)
         for name, page in sorted(topics.items()):
-            (temporary / "documentation" / f"{name.replace('/', '-')}.rst").write_text(page, encoding="utf-8")
+            (temporary / "python" / "documentation" / f"{name.replace('/', '-')}.rst").write_text(
+                page, encoding="utf-8"
+            )
         for path in sorted(library.rglob("*.py")):
             place = path.relative_to(library)
             if place.parts[0].removesuffix(".py") in sys.stdlib_module_names and not _LEFT_OUT & set(place.parts):
-                target = temporary / "library" / place
+                target = temporary / "python" / "library" / place
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         write_manifest(temporary, "text", settings=settings, inputs={}, counts={}, hash_files=False)
-    return folder
+    return folder / "python"
 
 
 def _train(source: Path, out: Path) -> bool:

@@ -17,9 +17,10 @@ import pyarrow as pa
 from foundling.core.config import PartConfig
 from foundling.corpus.rows import CLEANED, READ, Segment
 
-# Both are read while daft is imported: no telemetry, and the console is ours.
+# Read by daft: no telemetry, and the console is ours.
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["DAFT_PROGRESS_BAR"] = "0"
+os.environ["DAFT_SHOW_QUERY_ID"] = "0"
 
 import daft
 from daft.io.source import DataSource, DataSourceTask

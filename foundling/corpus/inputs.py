@@ -65,7 +65,7 @@ def find_inputs(sources: Sequence[Path | str], reader: PartConfig | None, leave_
             found.append(InputFile(path, unique, _source_name(top), config, path.stat().st_size))
     if unknown:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in unknown.most_common(8))
-        logger.info("%d files of other kinds are left out: %s", unknown.total(), kinds)
+        logger.info("files of other kinds are left out: %d (%s)", unknown.total(), kinds)
     if not found:
         raise UserError(
             f"the sources must hold files of a known kind: {_kinds()}",

@@ -9,6 +9,7 @@ import numpy as np
 from foundling.core.errors import UserError
 from foundling.core.files import holds
 from foundling.core.log import logger
+from foundling.core.units import human
 from foundling.corpus import build as corpus_build
 from foundling.corpus import folder as corpus_folder
 from foundling.corpus.folder import Corpus, open_corpus
@@ -49,6 +50,7 @@ def prepare(recipe: Recipe, folder: Path) -> Data:
         own_key = {"valid": corpus.key}
     if not valid:
         raise UserError("there must be validation text", got="none", do="give corpus.valid a path or a larger fraction")
+    _tell(corpora, tokenizer, stores)
     names = _names([s.path for s in recipe.corpus.train])
     weights = [s.weight for s in recipe.corpus.train if s.weight is not None]
     inputs = {name: corpus.key for name, corpus in zip(names, corpora, strict=True)}
@@ -62,6 +64,22 @@ def prepare(recipe: Recipe, folder: Path) -> Data:
         valid=valid,
         inputs=inputs | own_key | {"tokenizer": tokenizer.sha256},
     )
+
+
+def _tell(corpora: list[Corpus], tokenizer: Tokenizer, stores: list[TokenStore]) -> None:
+    """A line for each stage: what there is to learn from."""
+    num_documents, num_bytes = (sum(figures) for figures in zip(*map(_size, corpora), strict=True))
+    logger.info("corpus: %s documents, %s bytes", f"{num_documents:,}", human(num_bytes))
+    tokens = {name: sum(store.split(name).num_tokens for store in stores) for name in ("train", "valid")}
+    per_token = num_bytes / max(1, sum(tokens.values()))
+    logger.info("tokenizer: %s, %s tokens, %.2f bytes a token", tokenizer.kind, f"{tokenizer.vocab_size:,}", per_token)
+    logger.info("tokens: %s to train on, %s held back", human(tokens["train"]), human(tokens["valid"]))
+
+
+def _size(corpus: Corpus) -> tuple[int, int]:
+    """Documents and bytes of a corpus."""
+    splits = ("train", "valid")
+    return sum(corpus.num_documents(s) for s in splits), sum(corpus.num_bytes(s) for s in splits)
 
 
 def open_or_build(path: str, folder: Path, name: str, recipe: Recipe) -> Corpus:

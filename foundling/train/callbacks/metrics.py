@@ -23,7 +23,7 @@ class Metrics:
         self._steady, self._told = self._mark, training.step
         if training.world.is_first and interactive():
             columns = (
-                TextColumn("[bold]train"), BarColumn(bar_width=28), TextColumn("{task.completed}/{task.total}"),
+                TextColumn("[bold]train"), BarColumn(bar_width=14), TextColumn("{task.completed}/{task.total}"),
                 TextColumn("{task.fields[figures]}"), TimeRemainingColumn(compact=True),
             )  # fmt: skip
             self._progress = Progress(*columns, console=console, transient=False)
@@ -81,10 +81,10 @@ def _share(training: Training, tokens_per_second: float) -> float:
 
 def _line(training: Training) -> str:
     found = training.metrics
-    parts = [f"loss {found['loss']:.3f}"]
+    parts = [f"loss {found['loss']:.2f}"]
     if "train/tokens_per_second" in found:
         share = 100 * found["train/share_of_matmul_limit"]
-        parts += [f"{human(found['train/tokens_per_second'])} tokens/s", f"{share:.0f} % of the matmul limit"]
+        parts.append(f"{human(found['train/tokens_per_second'])} tokens/s ({share:.0f} % of matmul)")
     if "valid/bits_per_byte" in found:
-        parts.append(f"valid {found['valid/bits_per_byte']:.3f} bits/byte")
+        parts.append(f"valid {found['valid/bits_per_byte']:.3f} bpb")
     return "  ".join(parts)
