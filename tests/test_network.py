@@ -1,5 +1,6 @@
 """The whole road opens no connection: every attempt from Python ends the process, and Daft's telemetry is off."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,8 @@ assert os.environ["DO_NOT_TRACK"] == "1"
 
 def road(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", _SCRIPT, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # two spinning threads beside other tests take minutes
+    return subprocess.run(command, cwd=folder, env=one_thread, capture_output=True, text=True, check=False, timeout=240)
 
 
 def test_the_whole_road_tries_no_connection(tmp_path: Path) -> None:

@@ -111,17 +111,19 @@ def _print_dropped(corpus: Any, reason: str, limit: int) -> None:
     from foundling.corpus.report import reason_meaning
     from foundling.corpus.shards import dropped_rows
 
+    if not any(step["dropped"] for step in corpus.manifest["counts"]["steps"]):
+        raise UserError("--dropped needs a corpus that dropped something", got=f"{corpus.dir}, which dropped nothing")
     found = {
         name: (step["step"], key, count)
         for step in corpus.manifest["counts"]["steps"]
         for key, count in step["dropped"].items()
-        for name in (key, f"{step['step']}.{key}")
+        for name in (step["step"], key, f"{step['step']}.{key}")
     }
     if reason not in found:
         known = sorted({key for _, key, _ in found.values()})
         near = nearest(reason, known)
         raise UserError(
-            f"the reason must be one that this corpus has ({', '.join(known) or 'nothing was dropped'})",
+            f"the reason must be one that this corpus has ({', '.join(known)})",
             got=repr(reason),
             do=f"did you mean {near!r}?" if near else None,
         )

@@ -82,5 +82,6 @@ def _run_verb(verb: str, arguments: list[str]) -> int:
         # a wrong option or a missing argument, in the words of the library that reads the command line
         if not hasattr(error, "format_message"):
             raise
-        raise UserError(error.format_message().rstrip("."), do=f"see foundling {verb} --help") from None
+        path = getattr(getattr(error, "ctx", None), "command_path", f"foundling {verb}")
+        raise UserError(error.format_message().rstrip("."), do=f"see {path} --help") from None
     return answer if isinstance(answer, int) else 0

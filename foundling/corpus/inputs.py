@@ -132,7 +132,7 @@ def _expanded(given: Path | str, leave_out: Path) -> Iterator[tuple[Path, Path, 
         for match in map(Path, matches):
             yield from _files_of(match, match.relative_to(fixed).as_posix(), leave_out)
     else:
-        raise UserError("a source must exist", got=str(given))
+        raise UserError("a source must exist", got=str(given), do="name a file, folder or glob of text")
 
 
 def _before_magic(parts: Sequence[str]) -> list[str]:

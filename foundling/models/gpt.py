@@ -57,7 +57,8 @@ class Config(Strict):
     """Added to the variance in every norm."""
     init_std: float | None = None
     """Spread of all initial matrices (GPT-2: 0.02), those that write to the residual stream / sqrt(2 layers); None:
-    gpt2 0.02; modern 0.05 for the embedding, 0.8 / sqrt(columns) for matrices, 0 for those that write to the stream."""
+    gpt2 0.02; modern 0.05 for the embedding, 0.8 / sqrt(columns) for matrices, 0 for those that write to the stream
+    (so an untrained tied model predicts the token it reads, and its first loss lies above log(vocab_size))."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

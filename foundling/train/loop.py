@@ -136,7 +136,7 @@ def _not_finite(training: Training, batches: list[Batch], loss: float, norm: flo
     return UserError(
         f"loss and gradient must be finite; step {training.step + 1} was not taken",
         got=f"loss {loss}, gradient norm {norm}, in {shown}",
-        do="the last checkpoint is whole; resume with a lower optimizer.lr, or look at these rows",
+        do="look at these rows, or start a new run with a lower optimizer.lr",
     )
 
 

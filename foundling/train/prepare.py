@@ -84,9 +84,13 @@ def _size(corpus: Corpus) -> tuple[int, int]:
 
 def open_or_build(path: str, folder: Path, name: str, recipe: Recipe) -> Corpus:
     """A corpus folder as it is, or raw text built with the defaults into `folder`/`name`."""
-    if holds(Path(path), corpus_folder.KIND):
-        return open_corpus(Path(path))
     fraction = recipe.corpus.valid.fraction
+    if holds(Path(path), corpus_folder.KIND):
+        corpus = open_corpus(Path(path))
+        own = corpus.manifest["settings"].get("valid_fraction")
+        if "valid" in recipe.corpus.model_fields_set and fraction is not None and own not in (None, fraction):
+            logger.warning("%s keeps its own split (valid_fraction %s); corpus.valid.fraction is not used", path, own)
+        return corpus
     config = corpus_build.Config(valid_fraction=0.0 if fraction is None else fraction, seed=recipe.seed)
     return corpus_build.build_corpus([path], folder / name, config, replace=True)
 

@@ -48,7 +48,7 @@ def pretrain(recipe: Recipe | str | Path, *, resume: bool = False, **overrides: 
     folder = recipe.folder
     _refuse_mixing(folder, resume)
     checkpoint = newest_checkpoint(folder) if resume else None
-    state = None if checkpoint is None else read_state(checkpoint)
+    state = None if checkpoint is None else _whole_state(checkpoint)
     identity: dict[str, Any] = {"recipe": resolved(recipe)}
     _must_match(state, identity)
     world = _enter(recipe)
@@ -73,6 +73,16 @@ def pretrain(recipe: Recipe | str | Path, *, resume: bool = False, **overrides: 
     _finish(training)
     world.close()
     return Run(folder, training.stop_signal, world.is_first)
+
+
+def _whole_state(checkpoint: Path) -> dict[str, Any]:
+    """The state of a checkpoint, or what is wrong with it and how to go on without it."""
+    try:
+        return read_state(checkpoint)
+    except UserError as error:
+        older = [path.name for path in checkpoints(checkpoint.parent) if path != checkpoint]
+        way_out = f"remove {checkpoint} to go on from {older[-1]}" if older else "start a new run with another out=DIR"
+        raise UserError("the newest checkpoint must be whole", got=str(error).split(";")[0], do=way_out) from error
 
 
 def _enter(recipe: Recipe) -> World:

@@ -40,6 +40,7 @@ class Evaluate:
         training.clock.leave_out(time.perf_counter() - start)
         if not math.isfinite(nats):
             raise UserError("the validation loss must be finite", got=nats, do="lower optimizer.lr")
+        training.metrics["valid_step"] = training.step
         training.record(
             {
                 "valid/loss": nats / num_tokens,
@@ -60,7 +61,8 @@ def validation_rows(training: Training) -> list[tuple[Row, float]]:
         raise UserError(
             "the validation text must fill one row",
             got=f"{sum(s.num_tokens for s in training.data.valid)} tokens",
-            do="give more text, a larger corpus.valid.fraction or a smaller train.sequence_length",
+            do="give corpus.valid a path of its own, or hold more back: corpus.valid.fraction for raw text, "
+            "`corpus build ... valid_fraction=0.1 --replace` for a corpus folder",
         )
     size = training.settings.micro_batch_rows
     if training.settings.compiled and len(found) > size:

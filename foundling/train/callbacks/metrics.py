@@ -86,5 +86,6 @@ def _line(training: Training) -> str:
         share = 100 * found["train/share_of_matmul_limit"]
         parts.append(f"{human(found['train/tokens_per_second'])} tokens/s ({share:.0f} % of matmul)")
     if "valid/bits_per_byte" in found:
-        parts.append(f"valid {found['valid/bits_per_byte']:.3f} bpb")
+        when = "" if found["valid_step"] == training.step else f" (step {found['valid_step']})"
+        parts.append(f"valid {found['valid/bits_per_byte']:.3f} bpb{when}")
     return "  ".join(parts)
