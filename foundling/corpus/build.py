@@ -9,10 +9,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
+import yaml
 from pydantic import Field, field_validator
 
 from foundling.core.config import Part, PartConfig, Strict, resolved
@@ -28,6 +30,7 @@ from foundling.core.files import (
     write_text,
 )
 from foundling.core.log import logger
+from foundling.core.registry import nearest
 from foundling.corpus.engine import run_segment
 from foundling.corpus.folder import KIND, Corpus, open_corpus
 from foundling.corpus.inputs import READERS, InputFile, find_inputs, hashes_of
@@ -48,8 +51,14 @@ _FROM_FOLDER, _FROM_FILE = "from:folder", "from:file"
 _SMALL_BYTES = 32 << 20  # below, starting worker processes costs more than they save
 
 
-def _default_steps() -> list[PartConfig]:
-    return [Part(STEPS).read(kind) for kind in ("unicode", "length", "exact")]
+def preset(name: str) -> list[PartConfig]:
+    """The steps of `plain` or `crawl`, as `presets.yaml` lists them. Raises ValueError for any other name."""
+    known = yaml.safe_load(files("foundling.corpus").joinpath("presets.yaml").read_text(encoding="utf-8"))
+    if name not in known:
+        hint = nearest(name, list(known))
+        asked = f"; did you mean {hint!r}?" if hint else ""
+        raise ValueError(f"must be a list of steps or one of {', '.join(known)}{asked}")
+    return [Part(STEPS).read(entry) for entry in known[name]]
 
 
 class Config(Strict):
@@ -63,8 +72,9 @@ class Config(Strict):
     """Share of the documents held out as `valid`, in [0, 1). Above 0, at least one of two documents is."""
     seed: int = 0
     """Decides, with a document's text alone, on which side of the split it stands."""
-    steps: list[Annotated[PartConfig, Part(STEPS)]] = Field(default_factory=_default_steps)
-    """What is done to the documents, in this order. Each is a part of `corpus.steps`."""
+    steps: list[Annotated[PartConfig, Part(STEPS)]] = Field(default_factory=lambda: preset("crawl"))
+    """What is done to the documents, in this order, each a part of `corpus.steps`; or a preset's name: `plain` for text
+    that is clean already, `crawl` (the default) for text as it is found."""
     source: str | None = None
     """Source tag of all documents; None: the name of the folder or file that was given. `from:folder` takes the first
     folder below it (or its own name), `from:file` the file's name without suffixes."""
@@ -72,6 +82,11 @@ class Config(Strict):
     """Domain tag of all documents, as `source`."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Processes for the steps; None: one a core, and none for little text. The result is the same for any number."""
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _of_preset(cls, value: Any) -> Any:
+        return preset(value) if isinstance(value, str) else value
 
     @field_validator("source", "domain")
     @classmethod
@@ -96,15 +111,15 @@ def build_corpus(
     """
     out = Path(out)
     _check_place(out)
-    files = find_inputs(sources, _reader(config), out)
-    readers = {file.name: _settled(file, config) for file in files}
-    tags = {file.name: (_tag(config.source, file), _tag(config.domain, file)) for file in files}
-    workers = config.workers or _num_workers(sum(file.num_bytes for file in files))
-    inputs = hashes_of(files, workers)
+    found = find_inputs(sources, _reader(config), out)
+    readers = {file.name: _settled(file, config) for file in found}
+    tags = {file.name: (_tag(config.source, file), _tag(config.domain, file)) for file in found}
+    workers = config.workers or _num_workers(sum(file.num_bytes for file in found))
+    inputs = hashes_of(found, workers)
     settings = {
         **{key: value for key, value in resolved(config).items() if key != "workers"},
         "format_version": _FORMAT_VERSION,
-        "files": hash_of([[file.name, *tags[file.name], resolved(readers[file.name])] for file in files]),
+        "files": hash_of([[file.name, *tags[file.name], resolved(readers[file.name])] for file in found]),
     }
     if is_current(out, KIND, artefact_key(KIND, settings, inputs)):
         logger.info("%s is up to date", out)
@@ -117,8 +132,8 @@ def build_corpus(
         )
     tally = Tally([step.kind for step in config.steps])
     with whole_folder(out) as folder:
-        rows = read_rows(files, lambda file: tags[file.name], readers)
-        _write_documents(rows, folder, config, tally, workers, _reporter(files, progress))
+        rows = read_rows(found, lambda file: tags[file.name], readers)
+        _write_documents(rows, folder, config, tally, workers, _reporter(found, progress))
         counts = tally.counts()
         write_text(folder / "report.html", render(counts, settings, tally.samples))
         write_manifest(folder, KIND, settings=settings, inputs=inputs, counts=counts)
@@ -267,7 +282,7 @@ class _Consumer:
 
     def kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """The rows of a batch of `CLEANED` that stay."""
-        columns = ["id", "problem", "detail", "count", "drop_step", "drop_reason", "sizes", "signature"]
+        columns = ["id", "problem", "detail", "count", "drop_step", "drop_reason", "drop_detail", "sizes", "signature"]
         stays, lost, consumed = [], [], 0
         for index, row in enumerate(batch.select([*columns, "consumed_bytes"]).to_pylist()):
             consumed += row["consumed_bytes"] or 0
@@ -277,20 +292,20 @@ class _Consumer:
                 continue
             if self._first == 0:
                 self._tally.document_read(row["sizes"][0])
-            step, reason = row["drop_step"], row["drop_reason"]
+            step, reason, detail = row["drop_step"], row["drop_reason"], row["drop_detail"]
             if step is None and self._corpus_step is not None:
                 drop = self._corpus_step.admit(row["signature"])
                 if drop is None:
                     row["sizes"].append(row["sizes"][-1])
                 else:
-                    step, reason = self._kinds[-1], drop.reason
+                    step, reason, detail = self._kinds[-1], drop.reason, drop.detail
             self._tally.passed(self._first, row["sizes"])
             stays.append(step is None)
             if step is not None:
                 sample = batch["text"][index].as_py()[:SAMPLE_CHARACTERS]
                 at = self._first + len(row["sizes"]) - 1
                 self._tally.dropped(step, at, reason, row["id"], sample)
-                lost.append({"id": row["id"], "step": step, "reason": reason, "sample": sample})
+                lost.append({"id": row["id"], "step": step, "reason": reason, "detail": detail, "sample": sample})
         self._dropped.write(pa.RecordBatch.from_pylist(lost, schema=DROPPED))
         self._num_kept += sum(stays)
         if self._first == 0:  # later segments read what the first one kept

@@ -21,10 +21,14 @@ class Document:
     """`train` or `valid`; None while the corpus is being built."""
     meta: dict[str, Any] = field(default_factory=dict)
     """Whatever else the input said of the document."""
+    found: dict[str, int] = field(default_factory=dict, compare=False)
+    """What the step that gave this document found in it, such as `{"email": 2}`. Summed up by step for the manifest
+    and the report, then forgotten: it is no data of the document."""
 
-    def with_text(self, text: str) -> "Document":
-        """The document with another text; itself when the text is equal."""
-        return self if text == self.text else replace(self, text=text)
+    def with_text(self, text: str, **found: int) -> "Document":
+        """The document with another text and what was found on the way; itself where nothing differs or was found."""
+        told = {name: count for name, count in found.items() if count}
+        return self if text == self.text and not told else replace(self, text=text, found=told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +36,5 @@ class Drop:
     """A step's answer that a document goes. `reason` is a key of the step's `REASONS` and says what holds of it."""
 
     reason: str
+    detail: str | None = None
+    """The figure that decided it, short and for people: `alpha share 0.41 < 0.6`."""

@@ -40,6 +40,7 @@ CLEANED = pa.schema(
         *READ,
         ("drop_step", pa.large_string()),
         ("drop_reason", pa.large_string()),
+        ("drop_detail", pa.large_string()),
         ("sizes", pa.large_list(pa.int64())),  # UTF-8 bytes before the first step and after each that kept it
         ("num_characters", pa.int64()),
         ("signature", pa.large_binary()),  # for the segment's CorpusStep
@@ -121,7 +122,8 @@ class Segment:
             answer = step.apply(document)
             if isinstance(answer, Drop):
                 sample = document.text[:SAMPLE_CHARACTERS]
-                return {**row, "text": sample, "drop_step": kind, "drop_reason": answer.reason, "sizes": sizes}
+                drop = {"drop_step": kind, "drop_reason": answer.reason, "drop_detail": answer.detail}
+                return {**row, **drop, "text": sample, "sizes": sizes}
             if answer.text is not document.text:
                 data = answer.text.encode()
             document = answer

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 DOCUMENTS = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "domain", "language", "split", "meta")])
 """Columns of `documents/*.parquet`; `meta` is a JSON object."""
-DROPPED = pa.schema([(name, pa.string()) for name in ("id", "step", "reason", "sample")])
-"""Columns of `dropped/*.parquet`; `sample` is the document's beginning."""
+DROPPED = pa.schema([(name, pa.string()) for name in ("id", "step", "reason", "detail", "sample")])
+"""Columns of `dropped/*.parquet`; `detail` is the figure that decided, `sample` the document's beginning."""
 
 _ROW_GROUP_BYTES = 8 << 20  # read back whole, so it bounds a reader's memory
 _SHARD_BYTES = 256 << 20  # of rows before compression

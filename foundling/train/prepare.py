@@ -91,7 +91,8 @@ def open_or_build(path: str, folder: Path, name: str, recipe: Recipe) -> Corpus:
         if "valid" in recipe.corpus.model_fields_set and fraction is not None and own not in (None, fraction):
             logger.warning("%s keeps its own split (valid_fraction %s); corpus.valid.fraction is not used", path, own)
         return corpus
-    config = corpus_build.Config(valid_fraction=0.0 if fraction is None else fraction, seed=recipe.seed)
+    share = 0.0 if fraction is None else fraction
+    config = corpus_build.Config(valid_fraction=share, seed=recipe.seed, steps=corpus_build.preset("plain"))
     return corpus_build.build_corpus([path], folder / name, config, replace=True)
 
 

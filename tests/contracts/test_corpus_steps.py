@@ -1,5 +1,6 @@
 """What every step of the corpus keeps to; a new step file is tried here unasked."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from foundling.core.config import PartConfig
 from foundling.core.registry import load_part, part_names
 from foundling.corpus.document import Document, Drop
-from foundling.corpus.steps.base import CorpusStep, DocumentStep
+from foundling.corpus.steps.base import CorpusStep, DocumentStep, SurveyStep
 
 STEPS = part_names("corpus.steps")
 CLEAN = [
@@ -30,13 +31,14 @@ def step(kind: str) -> Any:
 
 def answers(kind: str, texts: list[str]) -> list[Document | Drop]:
     """What one step says to documents in order; a document that a CorpusStep admits stands for itself."""
-    built, result = step(kind), []
-    for number, text in enumerate(texts):
-        made = document(text, number)
-        result.append(
-            built.admit(built.signature(made)) or made if isinstance(built, CorpusStep) else built.apply(made)
-        )
-    return result
+    built = step(kind)
+    made = [document(text, number) for number, text in enumerate(texts)]
+    if isinstance(built, CorpusStep):
+        return [built.admit(built.signature(one)) or one for one in made]
+    if isinstance(built, SurveyStep):
+        built.survey(built.signature(one) for one in made)
+        return [built.decide(number, one) for number, one in enumerate(made)]
+    return [built.apply(one) for one in made]
 
 
 @pytest.mark.parametrize("kind", STEPS)
@@ -45,7 +47,7 @@ def test_the_file_holds_a_part_and_its_reasons(kind: str) -> None:
     assert issubclass(part.Config, PartConfig)
     assert part.__doc__
     assert part.Config.__doc__
-    assert isinstance(step(kind), DocumentStep) != isinstance(step(kind), CorpusStep)
+    assert sum(isinstance(step(kind), what) for what in (DocumentStep, CorpusStep, SurveyStep)) == 1
     for name, field in part.Config.model_fields.items():
         assert field.description, f"{kind}.{name} has no docstring"
     for reason, meaning in part.REASONS.items():
@@ -57,6 +59,18 @@ def test_the_file_holds_a_part_and_its_reasons(kind: str) -> None:
 def test_every_drop_has_a_documented_reason(kind: str) -> None:
     reasons = {answer.reason for answer in answers(kind, DIRTY) if isinstance(answer, Drop)}
     assert reasons <= set(load_part("corpus.steps", kind).REASONS)
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_what_is_told_is_plain_data(kind: str) -> None:
+    for answer in answers(kind, DIRTY):
+        if isinstance(answer, Drop):
+            assert answer.detail is None or len(answer.detail) <= 200
+        else:
+            assert all(isinstance(count, int) and count > 0 for count in answer.found.values())
+    built = step(kind)
+    if hasattr(built, "summary"):
+        assert json.loads(json.dumps(built.summary())) == built.summary()
 
 
 @pytest.mark.parametrize("kind", STEPS)
@@ -76,7 +90,7 @@ def test_clean_text_stays_as_it_is(kind: str) -> None:
 @pytest.mark.parametrize("kind", STEPS)
 def test_a_second_time_changes_nothing(kind: str) -> None:
     built = step(kind)
-    if isinstance(built, CorpusStep):
+    if not isinstance(built, DocumentStep):
         return
     for text in DIRTY:
         once = built.apply(document(text))
