@@ -5,6 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tokenizers
+import torch
+
+from foundling.core.registry import load_part
+from foundling.tokenizers.base import Role, SpecialTokens, Tokenizer
 
 _TEXT = (
     "the old sailor carried seven wooden boxes over a narrow bridge while children counted every silent step "
@@ -38,8 +43,14 @@ def write_texts(folder: Path, number: int = 120, seed: int = 0) -> Path:
 class ArrayStream:
     """A token stream in memory."""
 
-    def __init__(self, tokens: np.ndarray | int) -> None:
+    def __init__(self, tokens: np.ndarray | int, documents: int = 1) -> None:
+        """documents: into how many of equal length the tokens fall, each ended by its last token."""
         self.tokens = np.arange(tokens) if isinstance(tokens, int) else tokens
+        assert len(self.tokens) % documents == 0
+        each = len(self.tokens) // documents
+        self.num_documents = documents
+        self.document_starts = np.arange(documents) * each
+        self.document_lengths = np.full(documents, each)
 
     @property
     def num_tokens(self) -> int:
@@ -76,3 +87,43 @@ def recipe_data(corpus: Path, tokenizer: Path, out: Path, /, **changes: Any) -> 
             node = node.setdefault(step, {})
         node[last] = value
     return data
+
+
+SPECIAL: dict[Role, str] = {
+    "pad": "[PAD]",
+    "unk": "[UNK]",
+    "cls": "[CLS]",
+    "sep": "[SEP]",
+    "mask": "[MASK]",
+    "eos": "[EOS]",
+}
+END = list(SPECIAL).index("eos")
+"""The id of the end token of `tiny_tokenizer`."""
+FIRST_ORDINARY = len(SPECIAL)
+"""Its first id that is no special token."""
+
+
+def tiny_tokenizer(vocab_size: int = 50) -> Tokenizer:
+    """Special tokens first, then `w6`, `w7`, ... as words."""
+    names = [*SPECIAL.values(), *(f"w{i}" for i in range(FIRST_ORDINARY, vocab_size))]
+    model = tokenizers.models.WordLevel({name: i for i, name in enumerate(names)}, unk_token=SPECIAL["unk"])
+    raw = tokenizers.Tokenizer(model)
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    raw.add_special_tokens(list(SPECIAL.values()))
+    return Tokenizer(raw, SpecialTokens(dict(SPECIAL)), kind="wordlevel")
+
+
+TINY_SHAPES: dict[str, dict[str, Any]] = {
+    "gpt": {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "mlp_width": 24, "max_positions": 16, "init_std": 0.02}
+}
+"""A shape for each family, smaller than any that is good for something."""
+
+
+def tiny_model(family: str, vocab_size: int = 50, **changes: Any) -> Any:
+    """A model of a family with initial weights, always the same."""
+    config = load_part("models", family).Config.model_validate(
+        {"vocab_size": vocab_size, **TINY_SHAPES[family], **changes}
+    )
+    model = config.build()
+    model.initialize(torch.Generator().manual_seed(0))
+    return model

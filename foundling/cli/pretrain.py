@@ -48,6 +48,7 @@ def pretrain(
     if not run.is_first:
         return
     valid = run.summary["valid"]
-    score, seconds = valid["bits_per_byte"], run.summary["seconds"]
-    console.print(f"done: {score:.4f} bits per byte on text it never saw, after {seconds:.0f} s of training")
+    bits, seconds = valid.get("bits_per_byte"), run.summary["seconds"]
+    score = f"{valid['loss']:.4f} nats a target" if bits is None else f"{bits:.4f} bits per byte"
+    console.print(f"done: {score} on text it never saw, after {seconds:.0f} s of training")
     console.print(f"  run     {run.folder}\n  model   {run.model_dir}\n  report  {run.folder / 'report.html'}")

@@ -1,4 +1,4 @@
-"""Rows of a fixed length cut from token streams, in the order that the seed gives."""
+"""Samples of token streams in the order that the seed gives: here rows of a fixed length, cut side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +33,24 @@ class Row:
     """Its first token's place in that stream."""
     tokens: np.ndarray
     """Token ids, int64."""
+    segments: np.ndarray | None = None
+    """Segment (sentence A or B) of each token, int64; None where the objective has none."""
+    label: int | None = None
+    """What is true of the whole row (does B follow A), where the objective asks."""
+
+
+class Samples(Protocol):
+    """An endless order of rows, addressed by number: `samples[i]` is a function of the seed and i alone."""
+
+    row_length: int
+    """Tokens that a row holds at most, those not counted that only serve as targets."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of one epoch."""
+        ...
+
+    def __getitem__(self, sample: int) -> Row: ...
 
 
 class Rows:

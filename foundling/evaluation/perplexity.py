@@ -31,7 +31,7 @@ BATCH_TOKENS = 8192
 class Scorer(Protocol):
     """An objective, as far as it is used here."""
 
-    def token_losses(self, model: Model, batch: Batch) -> Tensor: ...
+    def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def score_batches(model: Model, batches: Iterable[Batch], objective: Scorer, *, 
 @torch.no_grad()
 def token_losses(objective: Scorer, model: Model, batch: Batch) -> Tensor:
     """The objective's losses, fp32 [M]; a UserError where one is not finite, for a sum would hide which."""
-    losses_M = objective.token_losses(model, batch)
+    losses_M = objective.scores(model, batch)["loss"]
     if not torch.isfinite(losses_M).all():
         bad = int((~torch.isfinite(losses_M)).sum())
         raise UserError(

@@ -19,15 +19,18 @@ Style = Literal["colwise", "rowwise", "headwise"]
 
 @dataclass(frozen=True)
 class Hidden:
-    """The last hidden states and the matrix that would turn them into logits. Nobody pays for logits unasked."""
+    """The last hidden states where a loss reads them, and what would turn them into logits: nobody pays unasked."""
 
-    hidden_ND: Tensor
+    hidden_MD: Tensor
+    """At the positions that the batch's `target_index_M` names; at all N where it is None."""
     head_weight_VD: Tensor
+    head_bias_V: Tensor | None = None
+    next_logits_RC: Tensor | None = None
+    """Of a model with a sentence-level head: its logits for each row (does B follow A)."""
 
-    def logits(self, index_M: Tensor | None = None) -> Tensor:
-        """Logits [M, V] at the chosen positions, or [N, V] at all."""
-        hidden = self.hidden_ND if index_M is None else self.hidden_ND[index_M]
-        return F.linear(hidden, self.head_weight_VD)
+    def logits(self) -> Tensor:
+        """Logits [M, V]."""
+        return F.linear(self.hidden_MD, self.head_weight_VD, self.head_bias_V)
 
 
 class Model(Protocol):
@@ -39,7 +42,13 @@ class Model(Protocol):
     lr_factors: ClassVar[dict[str, float]]
     """What the default learning rate is multiplied by for some parameters, by name pattern."""
 
-    def __call__(self, batch: Batch) -> Hidden: ...
+    def __call__(self, batch: Batch) -> Hidden:
+        """What a loss reads: the answer at the batch's targets."""
+        ...
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Hidden states [N, D] of all tokens after the last block and norm: what task heads read."""
+        ...
 
     def blocks(self) -> Sequence[nn.Module]:
         """The repeated layers, in order: what is compiled, checkpointed and sharded one by one."""

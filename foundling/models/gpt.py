@@ -29,6 +29,9 @@ from foundling.nn.positions import rotary_tables, rotate
 
 
 class Config(Strict):
+    objectives: ClassVar[tuple[str, ...]] = ("causal",)
+    """What the family can be trained by, its own first."""
+
     vocab_size: Count
     """Rows of the embedding: token ids below it."""
     layers: Count
@@ -179,19 +182,26 @@ class Gpt(nn.Module):
                 module.kernel = kernel
 
     def forward(self, batch: Batch) -> Hidden:
+        x_ND = self._stream(batch.tokens_N, batch.positions_N, Rows(batch.bounds_R1, batch.max_row_length))
+        return self._answer(x_ND if batch.target_index_M is None else x_ND[batch.target_index_M])
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Hidden states [N, D] of all tokens, after the last norm."""
         rows = Rows(batch.bounds_R1, batch.max_row_length)
-        return self._run(batch.tokens_N, batch.positions_N, rows)
+        hidden_ND: Tensor = self.norm(self._stream(batch.tokens_N, batch.positions_N, rows))
+        return hidden_ND
 
     def forward_cached(self, tokens_BT: Tensor, cache: "Cache") -> Hidden:
         """Hidden states [B x T, D] of T new tokens in each of the cache's B rows; the cache grows by T."""
         num_rows, num_new = tokens_BT.shape
         cache.expect(num_rows, num_new)
         positions_N = torch.arange(cache.length, cache.length + num_new, device=tokens_BT.device).repeat(num_rows)
-        hidden = self._run(tokens_BT.reshape(-1), positions_N, Rows(cache.no_bounds, 0, cache))
+        x_ND = self._stream(tokens_BT.reshape(-1), positions_N, Rows(cache.no_bounds, 0, cache))
         cache.length += num_new
-        return hidden
+        return self._answer(x_ND)
 
-    def _run(self, tokens_N: Tensor, positions_N: Tensor, rows: "Rows") -> Hidden:
+    def _stream(self, tokens_N: Tensor, positions_N: Tensor, rows: "Rows") -> Tensor:
+        """The residual stream [N, D] after the last block."""
         x_ND = self.embedding(tokens_N)
         rotary = None
         if self.positions is not None:
@@ -200,8 +210,11 @@ class Gpt(nn.Module):
             rotary = rotary_tables(positions_N, self.config.key_width, self.config.rope_theta)
         for layer in self.layers:
             x_ND = layer(x_ND, rotary, rows)
+        return x_ND
+
+    def _answer(self, x_MD: Tensor) -> Hidden:
         head = self.embedding if self.head is None else self.head
-        return Hidden(self.norm(x_ND), head.weight)
+        return Hidden(self.norm(x_MD), head.weight)
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
         for name, parameter in self.named_parameters():
@@ -269,5 +282,5 @@ class Cache:
 
 def last_logits(hidden: Hidden, num_rows: int) -> Tensor:
     """Logits [B, V] of the last new token of each row."""
-    last_BD = hidden.hidden_ND.unflatten(0, (num_rows, -1))[:, -1]
-    return F.linear(last_BD, hidden.head_weight_VD)
+    last_BD = hidden.hidden_MD.unflatten(0, (num_rows, -1))[:, -1]
+    return F.linear(last_BD, hidden.head_weight_VD, hidden.head_bias_V)

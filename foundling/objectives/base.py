@@ -1,32 +1,49 @@
-"""What an objective is: how rows of tokens become a `Batch`, and a model's answer to it a loss."""
+"""What an objective is: how token streams become samples and a `Batch`, and a model's answer to it a loss."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from foundling.data.batch import Batch
-from foundling.data.rows import Row
+from foundling.data.rows import Row, Samples, Stream
 from foundling.models.base import Model
 
 
-class Objective(Protocol):
-    """Built from a part's `Config`; holds no weights."""
+@dataclass(frozen=True)
+class Scale:
+    """What a micro-batch's sums are multiplied by, so that micro-batches and ranks add up to the step's mean."""
 
-    extra_tokens: int
-    """How many tokens more than the sequence length a row must bring (causal: 1, the last target)."""
+    per_target: float
+    """Usually 1 / targets of the whole step."""
+    per_row: float
+    """Usually 1 / rows of the whole step: for a loss that every row has once."""
+
+
+class Objective(Protocol):
+    """Built from a part's `Config.build(tokenizer)`; holds no weights."""
+
+    predicts_text: bool
+    """Whether the losses of a text's targets add up to -log of its probability, so that bits per byte have a meaning
+    (causal: yes; masked: no)."""
+
+    def samples(
+        self, streams: Sequence[Stream], weights: Sequence[float] | None, *, row_length: int, seed: int
+    ) -> Samples:
+        """The order of the rows that this objective trains on. weights: of the streams, any scale; None: by size."""
+        ...
 
     def collate(self, rows: Sequence[Row]) -> Batch:
         """Rows to a batch. The same rows give the same batch: any randomness comes from the samples' numbers."""
         ...
 
-    def loss(self, model: Model, batch: Batch, scale: float, compiled: bool) -> Tensor:
-        """Summed loss over the batch's targets x scale: a fp32 scalar, differentiable.
-
-        scale is usually 1 / targets of the whole step, so micro-batches and ranks add up to the whole batch's mean.
-        """
+    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
+        """The parts of the loss by name, each summed over the batch and scaled: differentiable fp32 scalars, whose
+        sum is what is minimised."""
         ...
 
-    def token_losses(self, model: Model, batch: Batch) -> Tensor:
-        """Loss of each target, fp32 [M], in nats, without gradients: for evaluation."""
+    def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:
+        """Without gradients, for evaluation: `loss`, the loss of each target in nats, fp32 [M]; and whatever else
+        has a mean over targets or rows that tells how good the model is, fp32 one-dimensional (`next_accuracy`)."""
         ...

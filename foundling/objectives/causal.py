@@ -10,21 +10,29 @@ from torch import Tensor
 
 from foundling.core.config import PartConfig
 from foundling.data.batch import Batch, rows_batch
-from foundling.data.rows import Row
+from foundling.data.rows import Row, Rows, Stream
 from foundling.models.base import Model
+from foundling.objectives.base import Scale
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
+from foundling.tokenizers.base import Tokenizer
 
 
 class Config(PartConfig):
     kind: str = "causal"
     """Name of the part."""
 
-    def build(self) -> "Causal":
+    def build(self, tokenizer: Tokenizer) -> "Causal":
         return Causal()
 
 
 class Causal:
-    extra_tokens = 1
+    predicts_text = True
+
+    def samples(
+        self, streams: Sequence[Stream], weights: Sequence[float] | None, *, row_length: int, seed: int
+    ) -> Rows:
+        """Rows of T + 1 tokens: the last one is only a target."""
+        return Rows(streams, weights, row_length=row_length, extra_tokens=1, seed=seed)
 
     def collate(self, rows: Sequence[Row]) -> Batch:
         """Rows of T + 1 tokens to inputs (the first T) and targets (the last T), a target at every position."""
@@ -36,12 +44,13 @@ class Causal:
             sources_R=tuple(row.source for row in rows),
         )
 
-    def loss(self, model: Model, batch: Batch, scale: float, compiled: bool) -> Tensor:
+    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
         out = model(batch)
-        hidden = out.hidden_ND if batch.target_index_M is None else out.hidden_ND[batch.target_index_M]
-        return linear_cross_entropy(hidden, out.head_weight_VD, batch.targets_M, scale, compiled)
+        loss = linear_cross_entropy(
+            out.hidden_MD, out.head_weight_VD, batch.targets_M, scale.per_target, compiled, out.head_bias_V
+        )
+        return {"causal": loss}
 
-    def token_losses(self, model: Model, batch: Batch) -> Tensor:
+    def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         out = model(batch)
-        hidden = out.hidden_ND if batch.target_index_M is None else out.hidden_ND[batch.target_index_M]
-        return linear_nll(hidden, out.head_weight_VD, batch.targets_M)
+        return {"loss": linear_nll(out.hidden_MD, out.head_weight_VD, batch.targets_M, out.head_bias_V)}

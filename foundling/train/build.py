@@ -12,9 +12,9 @@ from torch import nn
 
 from foundling.core.errors import UserError
 from foundling.core.log import logger
-from foundling.data.rows import Rows
 from foundling.models.hub import load_model
 from foundling.nn.init import place_
+from foundling.objectives.base import Objective
 from foundling.optim.base import Group, Optimizer, OptimizerConfig
 from foundling.optim.schedules.base import ScheduleConfig
 from foundling.parallel.apply import apply_sharding, apply_tensor_parallel, compile_blocks
@@ -28,19 +28,15 @@ from foundling.train.state import Trainee, Training
 
 def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Settings | None) -> Training:
     """All live objects of a run at its first step. settings: those of the run to resume; None: settled now."""
-    objective = recipe.objective.build()
-    rows = Rows(
-        data.train,
-        data.weights,
-        row_length=settings.row_length if settings else row_length_of(recipe),
-        extra_tokens=objective.extra_tokens,
-        seed=recipe.seed,
-    )
+    objective = _objective(recipe, data)
+    row_length = settings.row_length if settings else row_length_of(recipe)
+    rows = objective.samples(data.train, data.weights, row_length=row_length, seed=recipe.seed)
     start = _start_weights(recipe, data)
     config: Any = start.config if start is not None else recipe.model.fields(data.tokenizer.vocab_size, rows.row_length)
     _check_lengths(config, rows.row_length)
     with torch.device("meta"):
         model: Any = config.build()
+    _check_objective(recipe, config)
     flops = model.flops_per_token(rows.row_length)
     num_weights = sum(p.numel() for p in model.parameters())
     if settings is None:
@@ -69,6 +65,21 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
         trainee=trainee, objective=objective, optimizer=optimizer,
         schedule=recipe.schedule.build(settings.total_steps, settings.tokens_per_step),
     )  # fmt: skip
+
+
+def _objective(recipe: Recipe, data: Data) -> Objective:
+    config: Any = recipe.objective
+    objective: Objective = config.build(data.tokenizer)
+    return objective
+
+
+def _check_objective(recipe: Recipe, config: Any) -> None:
+    if recipe.objective.kind not in config.objectives:
+        family = type(config).__module__.rsplit(".", 1)[-1]
+        raise UserError(
+            f"objective must be one that a {family} model can be trained by: {', '.join(config.objectives)}",
+            got=recipe.objective.kind,
+        )
 
 
 def _with_default_rates(config: OptimizerConfig, factors: dict[str, float], lr: float) -> OptimizerConfig:

@@ -14,6 +14,7 @@ from foundling.core.errors import UserError
 from foundling.core.log import logger
 from foundling.data.batch import Batch
 from foundling.data.rows import Row
+from foundling.objectives.base import Scale
 from foundling.train.prepare import documents_of_row
 from foundling.train.state import Training
 
@@ -59,16 +60,20 @@ def training_step(training: Training) -> None:
     """
     settings, world = training.settings, training.world
     batches = micro_batches(training)
-    num_targets = world.sum(torch.tensor(float(sum(b.num_targets for b in batches)), device=world.device)).item()
+    sizes = torch.tensor([[b.num_targets, b.num_rows, b.num_tokens] for b in batches], dtype=torch.float64).sum(0)
+    num_targets, num_rows, num_tokens = world.sum(sizes.to(world.device)).tolist()
     if num_targets == 0:
         raise UserError(f"each batch must hold a target; step {training.step} has none", got=_where(training))
-    total = torch.zeros((), device=world.device)
+    scale = Scale(world.data_size / num_targets, world.data_size / num_rows)
+    totals: dict[str, torch.Tensor] = {}
     for batch in batches:
-        loss = training.trainee(batch.to(world.device), world.data_size / num_targets)
-        loss.backward()
+        parts = training.trainee(batch.to(world.device), scale)
+        torch.stack(list(parts.values())).sum().backward()
         training.optimizer.collect()
-        total += loss.detach() / world.data_size
-    loss_value = world.sum(total).item()
+        for name, part in parts.items():
+            totals[name] = totals.get(name, torch.zeros_like(part)) + part.detach() / world.data_size
+    losses = dict(zip(totals, world.sum(torch.stack(list(totals.values()))).tolist(), strict=True))
+    loss_value = sum(losses.values())
     norm = training.optimizer.gradient_norm()
     if not (math.isfinite(loss_value) and math.isfinite(norm)):
         raise _not_finite(training, batches, loss_value, norm)
@@ -77,7 +82,9 @@ def training_step(training: Training) -> None:
     factor = training.schedule(training.step)
     training.optimizer.step(factor, gradient_factor)
     training.step += 1
+    training.num_tokens += int(num_tokens)
     training.metrics |= {"loss": loss_value, "gradient_norm": norm, "lr": settings.lr * factor}
+    training.loss_parts = losses
 
 
 def rows_of_step(training: Training, step: int) -> list[Row]:
@@ -127,7 +134,7 @@ def _not_finite(training: Training, batches: list[Batch], loss: float, norm: flo
     if not math.isfinite(loss):
         for batch in batches:
             with torch.no_grad():
-                losses_M = training.trainee(batch.to(training.world.device), None).cpu()
+                losses_M = training.trainee(batch.to(training.world.device), None)["loss"].cpu()
             places_M = torch.arange(len(losses_M)) if batch.target_index_M is None else batch.target_index_M
             rows_M = torch.searchsorted(batch.bounds_R1[1:].long(), places_M, right=True)
             guilty += [batch.samples_R[row] for row in rows_M[~losses_M.isfinite()].unique().tolist()]

@@ -194,7 +194,7 @@ def _summary(training: Training) -> dict[str, Any]:
     return {
         "finished": training.step >= settings.total_steps,
         "steps": training.step,
-        "tokens": training.step * settings.tokens_per_step,
+        "tokens": training.num_tokens,
         "seconds": round(training.clock.seconds(), 3),
         "tokens_per_second": metrics.get("mean_tokens_per_second"),
         "share_of_matmul_limit": metrics.get("mean_share"),

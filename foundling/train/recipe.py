@@ -9,8 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from foundling.core.config import Part, PartConfig, Strict, override, read_yaml, validate
 from foundling.core.errors import UserError
-from foundling.core.registry import load_part, nearest
+from foundling.core.registry import load_part, nearest, part_names
 from foundling.core.units import Count, Duration, length_of
+from foundling.models.hub import load_config
 from foundling.train.dial import shape_of_depth
 
 
@@ -205,7 +206,7 @@ class Recipe(Strict):
         if not isinstance(value, dict):
             return value
         value = dict(value)
-        for key, kind in (("objective", "causal"), ("optimizer", "adamw"), ("schedule", "wsd")):
+        for key, kind in (("objective", _own_objective(value)), ("optimizer", "adamw"), ("schedule", "wsd")):
             if value.get(key) is None:
                 value[key] = {"kind": kind}
         track = value.get("track")
@@ -232,6 +233,19 @@ class Recipe(Strict):
     @property
     def folder(self) -> Path:
         return Path(self.out or f"runs/{self.name}")
+
+
+def _own_objective(recipe: dict[str, Any]) -> str:
+    """The objective that the recipe's model family is trained by unless another is named."""
+    model = recipe.get("model")
+    if isinstance(model, dict) and isinstance(model.get("from"), str) and Path(model["from"]).is_dir():
+        start = Path(model["from"])
+        config = load_config(start / "model" if (start / "model").is_dir() else start)
+        return str(config.objectives[0])
+    family = model.get("family") if isinstance(model, dict) else None
+    if isinstance(family, str) and family in part_names("models"):
+        return str(load_part("models", family).Config.objectives[0])
+    return "causal"  # the fault is told where the model is read
 
 
 def read_recipe(path: Path | str, assignments: tuple[str, ...] = ()) -> Recipe:

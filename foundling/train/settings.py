@@ -9,7 +9,7 @@ import torch
 from foundling.core.errors import UserError
 from foundling.core.log import logger
 from foundling.core.units import Duration, human
-from foundling.data.rows import Rows
+from foundling.data.rows import Samples
 from foundling.train import dial
 from foundling.train.machine import Precision, can_compile, choose_precision
 from foundling.train.recipe import Recipe
@@ -49,7 +49,7 @@ def row_length_of(recipe: Recipe) -> int:
 
 def settle(
     recipe: Recipe,
-    rows: Rows,
+    rows: Samples,
     *,
     num_weights: int,
     width: int,
@@ -92,7 +92,7 @@ def settle(
     return settings, precision
 
 
-def _tokens_of(length: Duration, recipe: Recipe, rows: Rows) -> float:
+def _tokens_of(length: Duration, recipe: Recipe, rows: Samples) -> float:
     if length.unit == "tokens":
         return length.value
     if length.unit == "epochs":

@@ -11,8 +11,8 @@ from foundling.core.errors import UserError
 from foundling.core.files import MANIFEST
 from foundling.core.log import Sink
 from foundling.data.batch import Batch
-from foundling.data.rows import Rows
-from foundling.objectives.base import Objective
+from foundling.data.rows import Samples
+from foundling.objectives.base import Objective, Scale
 from foundling.optim.base import Optimizer
 from foundling.optim.schedules.base import Schedule
 from foundling.parallel.checkpoint import Piece, load_pieces, piece_of, save_pieces
@@ -31,10 +31,10 @@ class Trainee(nn.Module):
         self.model = model
         self._objective, self._compiled = objective, compiled
 
-    def forward(self, batch: Batch, scale: float | None) -> Tensor:
-        """Summed loss x scale with gradients; with scale None each target's loss [M], for evaluation."""
+    def forward(self, batch: Batch, scale: Scale | None) -> dict[str, Tensor]:
+        """The loss's parts, scaled, with gradients; with scale None the objective's scores, for evaluation."""
         if scale is None:
-            return self._objective.token_losses(self.model, batch)  # type: ignore[arg-type]
+            return self._objective.scores(self.model, batch)  # type: ignore[arg-type]
         return self._objective.loss(self.model, batch, scale, self._compiled)  # type: ignore[arg-type]
 
 
@@ -48,16 +48,20 @@ class Training:
     settings: Settings
     precision: Precision
     data: Data
-    rows: Rows
+    rows: Samples
     trainee: Trainee
     objective: Objective
     optimizer: Optimizer
     schedule: Schedule
     sinks: list[Sink] = field(default_factory=list)
     step: int = 0
+    num_tokens: int = 0
+    """Tokens trained on so far, over all processes."""
     clock: Clock = field(default_factory=Clock)
     metrics: dict[str, Any] = field(default_factory=dict)
     """The newest figures, by name."""
+    loss_parts: dict[str, float] = field(default_factory=dict)
+    """The parts of the newest step's loss, by name."""
     stop_signal: int | None = None
     """Set by SIGTERM or SIGINT: the loop ends after the step in hand."""
 
@@ -90,6 +94,7 @@ def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
     state = {
         "step": training.step,
         "optimizer_steps": training.optimizer.steps,
+        "tokens": training.num_tokens,
         "seconds": training.clock.seconds(),
         "settings": training.settings.as_json(),
         **identity,
@@ -107,7 +112,7 @@ def load_checkpoint(training: Training, folder: Path, state: dict[str, Any]) -> 
     torch.set_rng_state(rng)
     training.optimizer.refresh_copies()
     training.optimizer.steps = state["optimizer_steps"]
-    training.step = state["step"]
+    training.step, training.num_tokens = state["step"], state["tokens"]
     training.clock = Clock(state["seconds"])
 
 

@@ -107,9 +107,9 @@ def test_context_tokens_are_read_and_not_scored(tokenizer: Tokenizer) -> None:
             self.weight = torch.nn.Parameter(torch.zeros(1))
 
     class WrongAtFirst:
-        def token_losses(self, model: Model, batch: Batch) -> torch.Tensor:
+        def scores(self, model: Model, batch: Batch) -> dict[str, torch.Tensor]:
             assert batch.target_index_M is not None
-            return (batch.positions_N[batch.target_index_M] < 3).float()
+            return {"loss": (batch.positions_N[batch.target_index_M] < 3).float()}
 
     model: Any = Positions()
     texts = [("x", "abc" * 40)]  # 121 tokens with the end

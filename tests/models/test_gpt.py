@@ -1,6 +1,7 @@
 """Laws of the decoder, and the sizes that carry published names."""
 
 import fnmatch
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -56,11 +57,11 @@ def variant(request: pytest.FixtureRequest) -> str:
 
 def test_no_future_token_changes_an_output(variant: str) -> None:
     model, (row,) = small(variant), some_tokens(12)
-    before = model(packed([row])).hidden_ND
+    before = model(packed([row])).hidden_MD
     for place in (11, 5):
         changed = row.clone()
         changed[place] = (changed[place] + 7) % 61
-        differs = (model(packed([changed])).hidden_ND != before).any(1)
+        differs = (model(packed([changed])).hidden_MD != before).any(1)
         assert not differs[:place].any()
         assert differs[place:].all()
 
@@ -71,7 +72,9 @@ def test_packed_rows_are_separate_rows(variant: str) -> None:
     alone = torch.cat([model(packed([row])).logits() for row in rows])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
     chosen = torch.tensor([30, 0, 8])
-    torch.testing.assert_close(model(packed(rows)).logits(chosen), together[chosen])
+    few = replace(packed(rows), target_index_M=chosen)
+    torch.testing.assert_close(model(few).logits(), together[chosen])
+    torch.testing.assert_close(model.encode(few), model(packed(rows)).hidden_MD)
 
 
 def test_with_a_cache_as_without(variant: str) -> None:
@@ -121,7 +124,7 @@ def test_the_fused_loss_makes_only_the_flops_of_the_model() -> None:
     tokens = torch.randint(0, 61, (2, 17))
     batch = rows_batch(tokens[:, :-1], tokens[:, 1:])
     out = model(batch)
-    hidden, weight = out.hidden_ND.detach().requires_grad_(), out.head_weight_VD
+    hidden, weight = out.hidden_MD.detach().requires_grad_(), out.head_weight_VD
     with FlopCounterMode(display=False) as counter:
         linear_cross_entropy(hidden, weight, batch.targets_M, 1.0, False).backward()
     assert counter.get_total_flops() == 3 * 2 * 32 * 24 * 61

@@ -84,7 +84,7 @@ def same_function(ours: Gpt, theirs: Any) -> None:
     out = ours(batch)
     answer = theirs(input_ids=tokens_RT[:, :-1])
     torch.testing.assert_close(out.logits(), answer.logits.flatten(0, 1), atol=1e-5, rtol=1e-5)
-    loss = linear_cross_entropy(out.hidden_ND, out.head_weight_VD, batch.targets_M, 1 / batch.num_targets, False)
+    loss = linear_cross_entropy(out.hidden_MD, out.head_weight_VD, batch.targets_M, 1 / batch.num_targets, False)
     reference = torch.nn.functional.cross_entropy(answer.logits.flatten(0, 1), batch.targets_M)
     torch.testing.assert_close(loss, reference, atol=1e-5, rtol=1e-5)
     loss.backward()

@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from foundling.core.errors import UserError
 from foundling.models.gpt import Gpt
 from foundling.nn.init import fill_
+from foundling.objectives.base import Scale
 from foundling.objectives.causal import Causal
 from foundling.optim.adamw import Config as AdamWConfig
 from foundling.optim.base import Optimizer
@@ -51,7 +52,7 @@ def same_as_one_process(world: World, degree: int) -> None:
         optimizer = Optimizer(net.named_parameters(), AdamWConfig(), 1e-3, compiled=False)
         rows = batch(world.data_rank, world.data_size)
         total = world.data_size * rows.num_targets
-        value = wrapped(rows, world.data_size / total)
+        value = wrapped(rows, Scale(world.data_size / total, 1.0))["causal"]
         value.backward()
         optimizer.collect()
         value = world.sum(value.detach() / world.data_size).item()

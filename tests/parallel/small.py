@@ -5,6 +5,7 @@ from torch import Tensor
 
 from foundling.data.batch import Batch, rows_batch
 from foundling.models.gpt import Config, Gpt
+from foundling.objectives.base import Scale
 from foundling.objectives.causal import Causal
 
 VARIANTS = {
@@ -30,7 +31,7 @@ def reference(variant: str) -> tuple[float, float, dict[str, Tensor], dict[str, 
     """Loss, gradient norm, gradients and weights of one process."""
     net, rows = model(variant), batch()
     net.initialize(torch.Generator().manual_seed(0))
-    loss = Causal().loss(net, rows, 1 / rows.num_targets, False)
+    loss = Causal().loss(net, rows, Scale(1 / rows.num_targets, 1 / rows.num_rows), False)["causal"]
     loss.backward()
     gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
     norm = torch.cat([g.flatten() for g in gradients.values()]).double().norm().item()

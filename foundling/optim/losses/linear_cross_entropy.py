@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 BUFFER_BYTES = 64 * 2**20
 """Logits kept at once. Their weight gradient is one product, so fewer and larger buffers are faster."""
@@ -20,30 +21,37 @@ CHUNK_BYTES = 4 * 2**20
 
 
 def linear_cross_entropy(
-    hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, scale: float, compiled: bool
+    hidden_MD: Tensor,
+    weight_VD: Tensor,
+    targets_M: Tensor,
+    scale: float,
+    compiled: bool,
+    bias_V: Tensor | None = None,
 ) -> Tensor:
-    """Sum over targets of -log softmax(hidden weight^T)[target] x scale, a fp32 scalar; differentiable.
+    """Sum over targets of -log softmax(hidden weight^T + bias)[target] x scale, a fp32 scalar; differentiable.
 
-    hidden_MD and weight_VD share a floating type; targets_M: int64. scale: usually 1 / targets of the whole step, so
-    that gradients of micro-batches add up to the whole batch's. compiled: whether the inner kernel is compiled.
+    hidden_MD, weight_VD and bias_V share a floating type; targets_M: int64. scale: usually 1 / targets of the whole
+    step, so gradients of micro-batches add up to the whole batch's. compiled: whether the inner kernel is compiled.
     """
-    return _LinearCrossEntropy.apply(hidden_MD, weight_VD, targets_M, scale, compiled)
+    return _LinearCrossEntropy.apply(hidden_MD, weight_VD, bias_V, targets_M, scale, compiled)
 
 
-def linear_nll(hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor) -> Tensor:
-    """-log softmax(hidden weight^T)[target] of each position, fp32 [M], without gradients."""
+def linear_nll(hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, bias_V: Tensor | None = None) -> Tensor:
+    """-log softmax(hidden weight^T + bias)[target] of each position, fp32 [M], without gradients."""
     with torch.no_grad():
         step = max(1, BUFFER_BYTES // (weight_VD.shape[0] * 4))
         pieces = [
-            torch.nn.functional.cross_entropy((h @ weight_VD.t()).float(), t, reduction="none")
+            F.cross_entropy(F.linear(h, weight_VD, bias_V).float(), t, reduction="none")
             for h, t in zip(hidden_MD.split(step), targets_M.split(step), strict=True)
         ]
         return torch.cat(pieces) if pieces else hidden_MD.new_zeros(0, dtype=torch.float32)
 
 
-def _to_gradient_(logits_CV: Tensor, targets_C1: Tensor, scale: float) -> Tensor:
+def _to_gradient_(logits_CV: Tensor, bias_V: Tensor | None, targets_C1: Tensor, scale: float) -> Tensor:
     """Logits to (softmax - one-hot) x scale in place; the chunk's summed loss (unscaled), fp32."""
     x = logits_CV.float()
+    if bias_V is not None:
+        x = x + bias_V.float()
     top = x.amax(-1, keepdim=True)
     exp = (x - top).exp()
     total = exp.sum(-1, keepdim=True)
@@ -58,7 +66,15 @@ _to_gradient_compiled = torch.compile(_to_gradient_, dynamic=True)
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, scale: float, compiled: bool) -> Any:
+    def forward(
+        ctx: Any,
+        hidden_MD: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        targets_M: Tensor,
+        scale: float,
+        compiled: bool,
+    ) -> Any:
         kernel = _to_gradient_compiled if compiled else _to_gradient_
         vocab_size, bytes_each = weight_VD.shape[0], hidden_MD.element_size()
         per_buffer = max(1, BUFFER_BYTES // (vocab_size * bytes_each))
@@ -67,25 +83,30 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden_MD)
         one_buffer = hidden_MD.shape[0] <= per_buffer
         grad_weight = None if one_buffer else torch.zeros_like(weight_VD, dtype=torch.float32)
+        grad_bias = None if bias_V is None else torch.zeros_like(bias_V, dtype=torch.float32)
         for start in range(0, hidden_MD.shape[0], per_buffer):
             hidden, targets = hidden_MD[start : start + per_buffer], targets_M[start : start + per_buffer]
             logits = hidden.new_empty(hidden.shape[0], vocab_size)
             for first in range(0, hidden.shape[0], per_chunk):
                 chunk = slice(first, first + per_chunk)
                 torch.mm(hidden[chunk], weight_VD.t(), out=logits[chunk])
-                loss += kernel(logits[chunk], targets[chunk, None], scale)
+                loss += kernel(logits[chunk], bias_V, targets[chunk, None], scale)
             torch.mm(logits, weight_VD, out=grad_hidden[start : start + per_buffer])
+            if grad_bias is not None:
+                grad_bias += logits.sum(0, dtype=torch.float32)
             if grad_weight is None:
                 grad_weight = logits.t() @ hidden
             else:
                 grad_weight += logits.t() @ hidden
         if grad_weight is None:  # no target at all
             grad_weight = torch.zeros_like(weight_VD)
-        ctx.save_for_backward(grad_hidden, grad_weight.to(weight_VD.dtype))
+        grad_bias = None if bias_V is None or grad_bias is None else grad_bias.to(bias_V.dtype)
+        ctx.save_for_backward(grad_hidden, grad_weight.to(weight_VD.dtype), grad_bias)
         return loss * scale
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> Any:
-        grad_hidden, grad_weight = ctx.saved_tensors
+        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         factor = grad_loss.to(grad_hidden.dtype)
-        return grad_hidden * factor, grad_weight * factor, None, None, None
+        bias = None if grad_bias is None else grad_bias * factor
+        return grad_hidden * factor, grad_weight * factor, bias, None, None, None

@@ -1,7 +1,8 @@
-"""Validation loss during training: bits per byte of text that is never trained on."""
+"""Validation during training, on text never trained on: the loss, and bits per byte where they have a meaning."""
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -36,17 +37,20 @@ class Evaluate:
 
     def _run(self, training: Training) -> None:
         start = time.perf_counter()
-        nats, num_tokens, num_bytes = score_rows(training, self._rows)
+        sums, num_bytes = score_rows(training, self._rows)
         training.clock.leave_out(time.perf_counter() - start)
+        nats, num_targets = sums.pop("loss")
         if not math.isfinite(nats):
             raise UserError("the validation loss must be finite", got=nats, do="lower optimizer.lr")
         training.metrics["valid_step"] = training.step
+        bits = {"valid/bits_per_byte": nats / math.log(2) / num_bytes} if training.objective.predicts_text else {}
         training.record(
             {
-                "valid/loss": nats / num_tokens,
-                "valid/perplexity": math.exp(min(700.0, nats / num_tokens)),
-                "valid/bits_per_byte": nats / math.log(2) / num_bytes,
-                "valid/tokens": num_tokens,
+                "valid/loss": nats / num_targets,
+                "valid/perplexity": math.exp(min(700.0, nats / num_targets)),
+                **bits,
+                **{f"valid/{name}": total / max(1, number) for name, (total, number) in sums.items()},
+                "valid/tokens": int(num_targets),
             }
         )
 
@@ -56,7 +60,8 @@ def validation_rows(training: Training) -> list[tuple[Row, float]]:
     found: list[tuple[Row, float]] = []
     budget = training.recipe.evaluate.tokens
     for number, stream in enumerate(training.data.valid):
-        found += _rows_of(stream, number, training, budget // len(training.data.valid))
+        rows = _side_by_side if training.objective.predicts_text else _sampled
+        found += rows(stream, number, training, budget // len(training.data.valid))
     if not found:
         raise UserError(
             "the validation text must fill one row",
@@ -70,8 +75,20 @@ def validation_rows(training: Training) -> list[tuple[Row, float]]:
     return found
 
 
-def _rows_of(stream: TokenStream, number: int, training: Training, budget: int) -> list[tuple[Row, float]]:
-    length, extra = training.rows.row_length, training.rows.extra_tokens
+def _sampled(stream: TokenStream, number: int, training: Training, budget: int) -> list[tuple[Row, float]]:
+    """The objective's own samples of the stream, the same each time; bytes have no meaning for them."""
+    try:
+        samples = training.objective.samples([stream], None, row_length=training.rows.row_length, seed=0)
+    except UserError:
+        return []  # too little text for one sample: told by the caller where no stream has enough
+    num_rows = min(max(1, budget // training.rows.row_length), samples.num_rows)
+    rows = [samples[i] for i in range(num_rows)]
+    return [(replace(row, source=number), 0.0) for row in rows]
+
+
+def _side_by_side(stream: TokenStream, number: int, training: Training, budget: int) -> list[tuple[Row, float]]:
+    """Rows in the order of the text, each token predicted once."""
+    length, extra = training.rows.row_length, 1  # a row's last target lies behind it
     num_rows = min(max(1, budget // length), (stream.num_tokens - extra) // length)
     rows = [Row(i, number, i * length, stream.read(i * length, length + extra)) for i in range(num_rows)]
     # Bytes before each row's first target: whole documents count exactly, the one that is cut by its share of tokens.
@@ -81,10 +98,11 @@ def _rows_of(stream: TokenStream, number: int, training: Training, budget: int) 
     return list(zip(rows, np.diff(before).tolist(), strict=True))
 
 
-def score_rows(training: Training, rows: list[tuple[Row, float]]) -> tuple[float, int, float]:
-    """Summed loss in nats, number of targets and of bytes, over all processes."""
+def score_rows(training: Training, rows: list[tuple[Row, float]]) -> tuple[dict[str, tuple[float, float]], float]:
+    """Over all processes: of each score of the objective the sum (of `loss` in nats) and how many, and the bytes."""
     world, size = training.world, training.settings.micro_batch_rows
-    totals = torch.zeros(3, dtype=torch.float64)
+    totals: dict[str, torch.Tensor] = {}
+    num_bytes = 0.0
     training.trainee.eval()
     with torch.no_grad():
         # every process takes every data_size-th group, and all the same number of groups: FSDP2 gathers together
@@ -94,10 +112,12 @@ def score_rows(training: Training, rows: list[tuple[Row, float]]) -> tuple[float
             mine = number * world.data_size + world.data_rank
             group = groups[min(mine, len(groups) - 1)]
             batch = training.objective.collate([row for row, _ in group])
-            losses = training.trainee(batch.to(world.device), None)
+            for name, values in training.trainee(batch.to(world.device), None).items():
+                found = torch.tensor([values.double().sum().item(), values.numel()], dtype=torch.float64)
+                totals[name] = totals.get(name, torch.zeros_like(found)) + (found if mine < len(groups) else 0 * found)
             if mine < len(groups):
-                share = sum(num_bytes for _, num_bytes in group)
-                totals += torch.tensor([losses.double().sum().item(), losses.numel(), share], dtype=torch.float64)
+                num_bytes += sum(share for _, share in group)
     training.trainee.train()
-    totals = world.sum(totals.to(world.device))
-    return totals[0].item(), int(totals[1].item()), totals[2].item()
+    flat = torch.cat([*totals.values(), torch.tensor([num_bytes], dtype=torch.float64)])
+    *sums, num_bytes = world.sum(flat.to(world.device)).tolist()
+    return {name: (sums[2 * i], sums[2 * i + 1]) for i, name in enumerate(totals)}, num_bytes

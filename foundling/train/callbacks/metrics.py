@@ -13,13 +13,13 @@ class Metrics:
     def __init__(self) -> None:
         self._progress: Progress | None = None
         self._task = TaskID(0)
-        self._mark: tuple[float, int] = (0.0, 0)
-        self._steady: tuple[float, int] = (0.0, 0)
+        self._mark: tuple[float, int] = (0.0, 0)  # seconds and tokens at the last line
+        self._steady: tuple[float, int] = (0.0, 0)  # the same after the first step
         self._first = 0
         self._told = 0
 
     def on_start(self, training: Training) -> None:
-        self._mark, self._first = (training.clock.seconds(), training.step), training.step
+        self._mark, self._first = (training.clock.seconds(), training.num_tokens), training.step
         self._steady, self._told = self._mark, training.step
         if training.world.is_first and interactive():
             columns = (
@@ -36,7 +36,7 @@ class Metrics:
         if training.step == self._first + 1:
             # compilation belongs to the first step alone: throughput is what follows
             training.metrics["first_step_seconds"] = training.clock.seconds() - self._mark[0]
-            self._mark = self._steady = (training.clock.seconds(), training.step)
+            self._mark = self._steady = (training.clock.seconds(), training.num_tokens)
         if due:
             self._write(training)
         if self._progress is not None:
@@ -45,19 +45,20 @@ class Metrics:
     def _write(self, training: Training) -> None:
         now = training.clock.seconds()
         metrics, rates = training.metrics, {}
-        if training.step > self._mark[1]:  # not of the first step alone
-            tokens = (training.step - self._mark[1]) * training.settings.tokens_per_step
-            rate = tokens / max(1e-9, now - self._mark[0])
+        if training.num_tokens > self._mark[1]:  # not of the first step alone
+            rate = (training.num_tokens - self._mark[1]) / max(1e-9, now - self._mark[0])
             rates = {"train/tokens_per_second": rate, "train/share_of_matmul_limit": _share(training, rate)}
-            mean = (training.step - self._steady[1]) * training.settings.tokens_per_step / (now - self._steady[0])
+            mean = (training.num_tokens - self._steady[1]) / (now - self._steady[0])
             metrics["mean_tokens_per_second"], metrics["mean_share"] = mean, _share(training, mean)
-        self._mark = (now, training.step)
+        self._mark = (now, training.num_tokens)
+        parts = training.loss_parts if len(training.loss_parts) > 1 else {}
         training.record(
             {
                 "train/loss": metrics["loss"],
+                **{f"train/loss_{name}": value for name, value in parts.items()},
                 "train/gradient_norm": metrics["gradient_norm"],
                 "train/lr": metrics["lr"],
-                "train/tokens": training.step * training.settings.tokens_per_step,
+                "train/tokens": training.num_tokens,
                 **rates,
                 "train/seconds": now,
             }
@@ -85,7 +86,8 @@ def _line(training: Training) -> str:
     if "train/tokens_per_second" in found:
         share = 100 * found["train/share_of_matmul_limit"]
         parts.append(f"{human(found['train/tokens_per_second'])} tokens/s ({share:.0f} % of matmul)")
-    if "valid/bits_per_byte" in found:
+    if "valid/loss" in found:
         when = "" if found["valid_step"] == training.step else f" (step {found['valid_step']})"
-        parts.append(f"valid {found['valid/bits_per_byte']:.3f} bpb{when}")
+        bits = found.get("valid/bits_per_byte")
+        parts.append(f"valid {found['valid/loss']:.3f}{when}" if bits is None else f"valid {bits:.3f} bpb{when}")
     return "  ".join(parts)
