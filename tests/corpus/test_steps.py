@@ -2,50 +2,17 @@
 
 import random
 from hashlib import sha256
-from unicodedata import category
 
 import pytest
 
 from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.corpus.document import Document, Drop
-from foundling.corpus.steps import exact, length, unicode
+from foundling.corpus.steps import exact, length
 
 
 def made(text: str) -> Document:
     return Document(id="a", text=text, source="s", domain="d")
-
-
-def cleaned(text: str) -> str:
-    answer = unicode.Config(kind="unicode").build().apply(made(text))
-    assert isinstance(answer, Document)
-    return answer.text
-
-
-@pytest.mark.parametrize(
-    ("given", "wanted"),
-    [
-        ("one\r\ntwo\rthree\nfour", "one\ntwo\nthree\nfour"),
-        ("a\x00b\x07c\x1b[0m\x7f\x9fd", "abc[0md"),
-        ("tab\tstays, so does\nthe line", "tab\tstays, so does\nthe line"),
-        ("cafe\u0301", "café"),
-        ("next\x85line\u2028sep\u2029par", "next\nline\nsep\n\npar"),
-        ("ﬁne Ａ", "ﬁne Ａ"),  # compatibility characters are what was written
-    ],
-)
-def test_unicode(given: str, wanted: str) -> None:
-    assert cleaned(given) == wanted
-
-
-def test_unicode_leaves_no_control_character_and_takes_no_other() -> None:
-    text = "".join(map(chr, range(0x250)))
-    assert [c for c in cleaned(text) if category(c) == "Cc" and c not in "\t\n"] == []
-    assert [c for c in cleaned(text) if category(c) != "Cc"] == [c for c in text if category(c) != "Cc"]
-
-
-def test_unicode_nfkc_folds() -> None:
-    answer = unicode.Config(kind="unicode", form="NFKC").build().apply(made("ﬁne Ａ"))
-    assert answer == made("fine A")
 
 
 def test_length_counts_characters_without_outer_space() -> None:
