@@ -88,3 +88,32 @@ def row_groups(bounds_R1: Tensor) -> list[tuple[int, int, int]]:
         else:
             groups.append((start, 1, length))
     return groups
+
+
+@dataclass(frozen=True)
+class RowPairs:
+    """Consecutive rows whose queries are of one length and whose keys are of one length."""
+
+    first_row: int
+    num_rows: int
+    first_query: int
+    num_queries: int
+    """Query tokens of each row."""
+    first_key: int
+    num_keys: int
+    """Key tokens of each row."""
+
+
+def row_pairs(q_bounds_R1: Tensor, k_bounds_R1: Tensor) -> list[RowPairs]:
+    """The rows of a batch in groups of one shape, where keys may lie in another packed sequence."""
+    queries, keys = q_bounds_R1.tolist(), k_bounds_R1.tolist()
+    assert len(queries) == len(keys), "as many rows of keys as of queries"
+    groups: list[RowPairs] = []
+    for row, (first, end) in enumerate(pairwise(queries)):
+        last = groups[-1] if groups else None
+        shape = (end - first, keys[row + 1] - keys[row])
+        if last is not None and (last.num_queries, last.num_keys) == shape:
+            groups[-1] = replace(last, num_rows=last.num_rows + 1)
+        else:
+            groups.append(RowPairs(row, 1, first, shape[0], keys[row], shape[1]))
+    return groups

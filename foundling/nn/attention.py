@@ -4,11 +4,12 @@
 - `sdpa`: torch's fused attention, a call for each group of rows of one length. Runs anywhere.
 - `blockwise`: our bf16 matrix products with compiled softmax between (see nn/blockwise.py). CPU training, where
   torch's fused backward is slow: 134 ms against 420 ms for 6 layers x 6 heads x 8192 tokens in rows of 256.
-- `varlen`: torch's variable-length flash attention on the packed tokens as they lie. CUDA.
+- `varlen`: torch's variable-length flash attention on the packed tokens as they lie. CUDA (prefixes go to sdpa).
 """
 
-# Shapes: N = packed tokens, H = query heads, G = key-value heads (G divides H), K = width of a head, R = rows,
-# B = rows of one length, T = tokens of a row, S = keys in a cache.
+# Shapes: N = packed tokens, M = packed tokens whose keys are read (the same N but in cross attention), H = query heads,
+# G = key-value heads (G divides H), K = width of a head, R = rows, B = rows of one length, T = tokens of a row,
+# S = keys in a cache.
 
 from typing import Literal
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
 
-from foundling.data.batch import row_groups
+from foundling.data.batch import row_pairs
 from foundling.nn.blockwise import blockwise_attention
 
 Kernel = Literal["sdpa", "blockwise", "varlen"]
@@ -25,40 +26,97 @@ Kernel = Literal["sdpa", "blockwise", "varlen"]
 
 def attend(
     q_NHK: Tensor,
-    k_NGK: Tensor,
-    v_NGK: Tensor,
+    k_MGK: Tensor,
+    v_MGK: Tensor,
     bounds_R1: Tensor,
     max_row_length: int,
     *,
     causal: bool,
+    window: int | None = None,
+    prefix_R: Tensor | None = None,
+    k_bounds_R1: Tensor | None = None,
+    max_k_length: int | None = None,
     kernel: Kernel = "sdpa",
 ) -> Tensor:
-    """softmax(q k^T / sqrt(K)) v within each row; [N, H, K] out. With `causal`, no token sees a later one."""
-    if kernel == "varlen":
-        return _varlen(q_NHK, k_NGK, v_NGK, bounds_R1, max_row_length, causal)
+    """softmax(q k^T / sqrt(K)) v within each row; [N, H, K] out.
+
+    causal: no token sees a later one; but with prefix_R (int [R], on CPU) the first tokens of each row, so many, are
+    seen by all of its tokens. window: tokens further than window // 2 away are not seen. k_bounds_R1, max_k_length:
+    the keys of row i are those of another packed sequence (cross attention); such rows take neither causal nor window.
+    """
+    other = k_bounds_R1 is not None
+    assert not (other and (causal or window is not None)), "causal and local attention are of a row to itself"
+    assert prefix_R is None or causal, "a prefix makes part of a causal row visible to all of it"
+    k_bounds = bounds_R1 if k_bounds_R1 is None else k_bounds_R1
+    longest = max_row_length if max_k_length is None else max_k_length
+    if kernel == "varlen" and prefix_R is None:
+        return _varlen(q_NHK, k_MGK, v_MGK, bounds_R1, k_bounds, max_row_length, longest, causal, window)
     if kernel == "blockwise":
-        assert causal, "the blockwise kernel is causal"
-        return blockwise_attention(q_NHK, k_NGK, v_NGK, bounds_R1, max_row_length)
-    return _sdpa(q_NHK, k_NGK, v_NGK, bounds_R1, causal)
+        return blockwise_attention(
+            q_NHK, k_MGK, v_MGK, bounds_R1, k_bounds, longest, causal=causal, window=window, prefix_R=prefix_R
+        )
+    return _sdpa(q_NHK, k_MGK, v_MGK, bounds_R1, k_bounds, causal, window, prefix_R)
 
 
-def _sdpa(q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, bounds_R1: Tensor, causal: bool) -> Tensor:
+def _sdpa(
+    q_NHK: Tensor,
+    k_MGK: Tensor,
+    v_MGK: Tensor,
+    bounds_R1: Tensor,
+    k_bounds_R1: Tensor,
+    causal: bool,
+    window: int | None,
+    prefix_R: Tensor | None,
+) -> Tensor:
     outputs = []
-    for start, num_rows, length in row_groups(bounds_R1):
-        span = slice(start, start + num_rows * length)
-        q, k, v = (x[span].unflatten(0, (num_rows, length)).transpose(1, 2) for x in (q_NHK, k_NGK, v_NGK))
+    for group in row_pairs(bounds_R1, k_bounds_R1):
+        q = _heads_first(q_NHK, group.first_query, group.num_rows, group.num_queries)
+        k, v = (_heads_first(x, group.first_key, group.num_rows, group.num_keys) for x in (k_MGK, v_MGK))
+        prefix = None if prefix_R is None else prefix_R[group.first_row : group.first_row + group.num_rows]
+        mask = None
+        if window is not None or prefix is not None:
+            mask = _visible(group.num_queries, causal, window, prefix).to(q.device)
+        plain = causal and mask is None
         grouped = q.shape[1] != k.shape[1]
-        out_BHTK = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=grouped)
+        out_BHTK = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=plain, enable_gqa=grouped)
         outputs.append(out_BHTK.transpose(1, 2).flatten(0, 1))
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
-def _varlen(q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, bounds_R1: Tensor, longest: int, causal: bool) -> Tensor:
-    window = (-1, 0) if causal else (-1, -1)
-    grouped = q_NHK.shape[1] != k_NGK.shape[1]
+def _heads_first(x_NHK: Tensor, start: int, num_rows: int, length: int) -> Tensor:
+    """Rows of one length as [B, H, T, K]."""
+    return x_NHK[start : start + num_rows * length].unflatten(0, (num_rows, length)).transpose(1, 2)
+
+
+def _visible(length: int, causal: bool, window: int | None, prefix_B: Tensor | None) -> Tensor:
+    """Which key (last) each query sees, bool [1 or B, 1, T, T]."""
+    query, key = torch.arange(length)[:, None], torch.arange(length)[None, :]
+    seen = key <= query if causal else torch.ones(length, length, dtype=torch.bool)
+    seen = seen[None]
+    if prefix_B is not None:
+        seen = seen | (key[None] < prefix_B.cpu()[:, None, None])
+    if window is not None:
+        seen = seen & ((query - key).abs() <= window // 2)[None]
+    return seen[:, None]
+
+
+def _varlen(
+    q_NHK: Tensor,
+    k_MGK: Tensor,
+    v_MGK: Tensor,
+    bounds_R1: Tensor,
+    k_bounds_R1: Tensor,
+    longest: int,
+    longest_keys: int,
+    causal: bool,
+    window: int | None,
+) -> Tensor:
+    span = -1 if window is None else window // 2
+    grouped = q_NHK.shape[1] != k_MGK.shape[1]
     out_NHK = varlen_attn(
-        q_NHK, k_NGK, v_NGK, bounds_R1, bounds_R1, longest, longest, window_size=window, enable_gqa=grouped
-    )
+        q_NHK, k_MGK, v_MGK, bounds_R1, k_bounds_R1, longest, longest_keys,
+        window_size=(span, 0 if causal else span), enable_gqa=grouped,
+    )  # fmt: skip
     assert isinstance(out_NHK, Tensor)
     return out_NHK
 

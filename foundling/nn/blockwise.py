@@ -1,46 +1,108 @@
-"""Causal attention for training on CPU, from batched matrix products and compiled softmax kernels.
+"""Attention for training on CPU, from batched matrix products and compiled softmax kernels.
 
 Torch's fused attention accumulates its backward in small unpacked bf16 products on CPU; plain batched products reach
-the full matrix rate. Rows are taken in blocks of queries; a block multiplies only the keys before its end, so about
-half of a long row's products are skipped. The unnormalised weights exp(s - max) are kept for the backward, in the
-input's type; the sums stay in fp32. It is one opaque operator, so a compiled block around it depends on the number of
-tokens alone and never on how they fall into rows.
+the full matrix rate. Rows are taken in blocks of queries; a block multiplies only the keys that one of its queries
+sees, so about half of a long causal row's products are skipped, and nearly all of a local one's. The unnormalised
+weights exp(s - max) are kept for the backward, in the input's type; the sums stay in fp32. It is one opaque operator,
+so a compiled block around it depends on the number of tokens alone and never on how they fall into rows.
 """
 
-# Shapes: N = packed tokens, H = query heads, G = key-value heads, K = width of a head, Z = rows x key-value heads,
-# Q = query heads of one key-value head, T = tokens of a row, B = queries of a block, S = keys that a block sees.
+# Shapes: N = packed query tokens, M = packed key tokens, H = query heads, G = key-value heads, K = width of a head,
+# R = rows, Q = query heads of one key-value head, T = query tokens of a row, U = its key tokens, B = queries of a
+# block, S = keys that a block sees. [Z, ...] has rows and key-value heads in one dimension.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from foundling.data.batch import row_groups
+from foundling.data.batch import RowPairs, row_pairs
 
 BLOCK_ROWS = 256
 """Queries of a block. Blocks of 64, 128 and 256 differ by less than the noise at T = 256; more calls cost more."""
 
 
-def blockwise_attention(q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, bounds_R1: Tensor, longest: int) -> Tensor:
-    """softmax(q k^T / sqrt(K)) v within each row, no token seeing a later one. [N, H, K] out, differentiable.
+def blockwise_attention(
+    q_NHK: Tensor,
+    k_MGK: Tensor,
+    v_MGK: Tensor,
+    q_bounds_R1: Tensor,
+    k_bounds_R1: Tensor,
+    longest_keys: int,
+    *,
+    causal: bool,
+    window: int | None = None,
+    prefix_R: Tensor | None = None,
+) -> Tensor:
+    """softmax(q k^T / sqrt(K)) v within each row; [N, H, K] out, differentiable. Any floating type.
 
-    bounds_R1: int32 [R + 1] on CPU; longest: tokens of the longest row. Any floating type.
+    Bounds: int32 [R + 1] on CPU, of queries and keys. longest_keys: keys of the longest row. causal, window and
+    prefix_R: as for `attend`; they need queries and keys of the same tokens.
     """
-    return _forward(q_NHK, k_NGK, v_NGK, bounds_R1, longest)[0]
+    span = -1 if window is None else window // 2
+    return _forward(q_NHK, k_MGK, v_MGK, q_bounds_R1, k_bounds_R1, longest_keys, causal, span, prefix_R)[0]
 
 
-# The kernels see flat shapes only, so that one compilation serves every row length: Z x Q = P pairs, B queries, S keys.
+def _rows(x_NHK: Tensor, group: RowPairs, num_groups: int, *, keys: bool) -> Tensor:
+    """A group's rows of a packed tensor as [R, G, Q, T, K]: a view, seen head by head."""
+    first, length = (group.first_key, group.num_keys) if keys else (group.first_query, group.num_queries)
+    x = x_NHK[first : first + group.num_rows * length]
+    return x.view(group.num_rows, length, num_groups, -1, x.shape[-1]).permute(0, 2, 3, 1, 4)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some queries of each row of a group, and the keys that they see: [first_key, end_key), less where masked."""
+
+    first: int
+    end: int
+    first_key: int
+    end_key: int
+    low_RB: Tensor | None
+    """First visible key of each query, [1 or R, B]; None: all of the block's."""
+    high_RB: Tensor | None
+    """End of the visible keys; None: all of the block's."""
+
+
+def _blocks(group: RowPairs, causal: bool, span: int, prefix_R: Tensor | None) -> Iterator[_Block]:
+    length = group.num_queries
+    for first in range(0, length, BLOCK_ROWS):
+        end = min(length, first + BLOCK_ROWS)
+        query = torch.arange(first, end, dtype=torch.int32)[None]
+        low = high = None
+        if causal:
+            high = query + 1
+            if prefix_R is not None:
+                prefix_R1 = prefix_R[group.first_row : group.first_row + group.num_rows, None]
+                high = torch.maximum(high, prefix_R1.to(torch.int32))
+        if span >= 0:
+            low = query - span
+            high = query + span + 1 if high is None else torch.minimum(high, query + span + 1)
+        first_key = 0 if low is None else max(0, int(low.min()))
+        end_key = group.num_keys if high is None else min(group.num_keys, int(high.max()))
+        low = None if low is None or int(low.max()) <= first_key else low
+        high = None if high is None or int(high.min()) >= end_key else high
+        yield _Block(first, end, first_key, end_key, low, high)
+
+
+# The kernels see flat shapes only, so that one compilation serves every row length.
 
 
 @torch.compile(dynamic=True)
-def _softmax_(scores_PBS: Tensor, first_row: int, scale: float) -> Tensor:
-    """Scores to exp(s - max) in place, 0 where a key lies after its query; the reciprocal sums, fp32 [P, B, 1]."""
-    num_queries, num_keys = scores_PBS.shape[-2:]
-    query = torch.arange(num_queries)[:, None] + first_row
-    s = (scores_PBS.float() * scale).masked_fill(torch.arange(num_keys)[None, :] > query, -math.inf)
+def _softmax_(
+    scores_RHBS: Tensor, low_RB: Tensor | None, high_RB: Tensor | None, first_key: int, scale: float
+) -> Tensor:
+    """Scores to exp(s - max) in place, 0 where a key is not visible; the reciprocal sums, fp32 [R, H, B, 1]."""
+    key = torch.arange(scores_RHBS.shape[-1], dtype=torch.int32) + first_key
+    s = scores_RHBS.float() * scale
+    if high_RB is not None:
+        s = s.masked_fill(key >= high_RB[:, None, :, None], -math.inf)
+    if low_RB is not None:
+        s = s.masked_fill(key < low_RB[:, None, :, None], -math.inf)
     weights = (s - s.amax(-1, keepdim=True)).exp()
-    scores_PBS.copy_(weights)
+    scores_RHBS.copy_(weights)
     return weights.sum(-1, keepdim=True).reciprocal()
 
 
@@ -54,27 +116,6 @@ def _softmax_backward_(weights_PBS: Tensor, inverse_PB1: Tensor, grad_PBS: Tenso
     """Gradient of the probabilities to gradient of the unscaled scores, in place in `grad_PBS`."""
     p, g = weights_PBS.float() * inverse_PB1, grad_PBS.float()
     grad_PBS.copy_(p * (g - (p * g).sum(-1, keepdim=True)) * scale)
-
-
-def _rows(x_NHK: Tensor, group: tuple[int, int, int], num_groups: int) -> Tensor:
-    """A group's rows as contiguous [Z, Q, T, K]."""
-    start, num_rows, length = group
-    x = x_NHK[start : start + num_rows * length]
-    x = x.view(num_rows, length, num_groups, -1, x.shape[-1])
-    return x.permute(0, 2, 3, 1, 4).contiguous().flatten(0, 1)
-
-
-def _packed_(out_NHK: Tensor, x_ZQTK: Tensor, group: tuple[int, int, int]) -> None:
-    """The inverse of `_rows`, into its place in the packed tensor."""
-    start, num_rows, length = group
-    x = x_ZQTK.unflatten(0, (num_rows, -1)).permute(0, 3, 1, 2, 4)
-    target = out_NHK[start : start + num_rows * length]
-    target.view(num_rows, length, *x.shape[2:]).copy_(x)
-
-
-def _blocks(length: int) -> Iterator[tuple[int, int]]:
-    for first in range(0, length, BLOCK_ROWS):
-        yield first, min(length, first + BLOCK_ROWS)
 
 
 class _Arena:
@@ -92,91 +133,136 @@ class _Arena:
 
 @torch.library.custom_op("foundling::blockwise_attention", mutates_args=())
 def _forward(
-    q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, bounds_R1: Tensor, longest: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    num_groups, head_width = k_NGK.shape[1:]
-    scale = head_width**-0.5
-    out_NHK = torch.empty_like(q_NHK, memory_format=torch.contiguous_format)
-    weights, inverses = _buffers(q_NHK, longest)
-    weight_arena, inverse_arena = _Arena(weights), _Arena(inverses)
-    for group in row_groups(bounds_R1):
-        q, k, v = (_rows(x, group, num_groups) for x in (q_NHK, k_NGK, v_NGK))
+    q_NHK: Tensor,
+    k_MGK: Tensor,
+    v_MGK: Tensor,
+    q_bounds_R1: Tensor,
+    k_bounds_R1: Tensor,
+    longest_keys: int,
+    causal: bool,
+    span: int,
+    prefix_R: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The output; then what the backward reads: weights, reciprocal sums, and q, k, v with each head's rows whole."""
+    num_groups, width = k_MGK.shape[1:]
+    scale = width**-0.5
+    out_NHK, *kept = _forward_buffers(q_NHK, k_MGK, longest_keys)
+    weight_arena, inverse_arena, *arenas = map(_Arena, kept)
+    for group in row_pairs(q_bounds_R1, k_bounds_R1):
+        views = [_rows(x, group, num_groups, keys=i > 0) for i, x in enumerate((q_NHK, k_MGK, v_MGK))]
+        q, k, v = (a.take(*x.shape).copy_(x).flatten(0, 1) for a, x in zip(arenas, views, strict=True))
         k, v = k.squeeze(1), v.squeeze(1)
-        num_pairs, per_group, length, _ = q.shape
-        out = torch.empty_like(q)
-        for first, end in _blocks(length):
-            w = weight_arena.take(num_pairs, per_group * (end - first), end)
-            torch.bmm(q[:, :, first:end].flatten(1, 2), k[:, :end].transpose(1, 2), out=w)
-            inverse = inverse_arena.take(num_pairs * per_group, end - first, 1)
-            inverse.copy_(_softmax_(w.view(*inverse.shape[:2], end), first, scale))
-            o = _scaled(torch.bmm(w, v[:, :end]).view(-1, head_width), inverse.view(-1, 1))
-            out[:, :, first:end] = o.view(num_pairs, per_group, -1, head_width)
-        _packed_(out_NHK, out, group)
-    return out_NHK, weights, inverses
+        out = _rows(out_NHK, group, num_groups, keys=False)
+        for block in _blocks(group, causal, span, prefix_R):
+            keys, size = slice(block.first_key, block.end_key), block.end - block.first
+            w = weight_arena.take(k.shape[0], q.shape[1] * size, block.end_key - block.first_key)
+            torch.bmm(q[:, :, block.first : block.end].flatten(1, 2), k[:, keys].transpose(1, 2), out=w)
+            inverse = inverse_arena.take(group.num_rows, num_groups * q.shape[1], size, 1)
+            scores = w.view(*inverse.shape[:3], -1)
+            inverse.copy_(_softmax_(scores, block.low_RB, block.high_RB, block.first_key, scale))
+            o = _scaled(torch.bmm(w, v[:, keys]).view(-1, width), inverse.view(-1, 1))
+            out[:, :, :, block.first : block.end].copy_(o.view(*out.shape[:3], size, width))
+    return out_NHK, *kept  # type: ignore[return-value]
 
 
-def _buffers(q_NHK: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+def _forward_buffers(q_NHK: Tensor, k_MGK: Tensor, longest_keys: int) -> tuple[Tensor, ...]:
     """Room for all weights and sums. Long rows use less than their share: untouched pages cost nothing."""
     num = q_NHK.shape[0] * q_NHK.shape[1]
-    return q_NHK.new_empty(num * longest), q_NHK.new_empty(num, dtype=torch.float32)
+    return (
+        torch.empty_like(q_NHK, memory_format=torch.contiguous_format),
+        q_NHK.new_empty(num * longest_keys),
+        q_NHK.new_empty(num, dtype=torch.float32),
+        q_NHK.new_empty(q_NHK.numel()),
+        k_MGK.new_empty(k_MGK.numel()),
+        k_MGK.new_empty(k_MGK.numel()),
+    )
 
 
 @_forward.register_fake
-def _(q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, bounds_R1: Tensor, longest: int) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(q_NHK, memory_format=torch.contiguous_format), *_buffers(q_NHK, longest)
+def _(q_NHK, k_MGK, v_MGK, q_bounds_R1, k_bounds_R1, longest_keys, causal, span, prefix_R):  # type: ignore[no-untyped-def]
+    return _forward_buffers(q_NHK, k_MGK, longest_keys)
 
 
 @torch.library.custom_op("foundling::blockwise_attention_backward", mutates_args=())
 def _backward(
-    grad_NHK: Tensor, q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, bounds_R1: Tensor, weights: Tensor, inverses: Tensor
+    grad_NHK: Tensor,
+    num_groups: int,
+    q_bounds_R1: Tensor,
+    k_bounds_R1: Tensor,
+    causal: bool,
+    span: int,
+    prefix_R: Tensor | None,
+    weights: Tensor,
+    inverses: Tensor,
+    q_rows: Tensor,
+    k_rows: Tensor,
+    v_rows: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    num_groups, head_width = k_NGK.shape[1:]
-    scale = head_width**-0.5
-    grads = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q_NHK, k_NGK, v_NGK)]
-    weight_arena, inverse_arena = _Arena(weights), _Arena(inverses)
-    for group in row_groups(bounds_R1):
-        q, k, v, grad = (_rows(x, group, num_groups) for x in (q_NHK, k_NGK, v_NGK, grad_NHK))
+    width = grad_NHK.shape[-1]
+    scale = width**-0.5
+    grads = _backward_buffers(grad_NHK, num_groups, k_rows)
+    weight_arena, inverse_arena, *arenas = map(_Arena, (weights, inverses, q_rows, k_rows, v_rows))
+    for group in row_pairs(q_bounds_R1, k_bounds_R1):
+        views = [_rows(x, group, num_groups, keys=i > 0) for i, x in enumerate(grads)]
+        q, k, v = (a.take(*x.shape).flatten(0, 1) for a, x in zip(arenas, views, strict=True))
         k, v = k.squeeze(1), v.squeeze(1)
         num_pairs, per_group, length, _ = q.shape
-        dq = torch.empty_like(q)
+        grad = _rows(grad_NHK, group, num_groups, keys=False).contiguous().flatten(0, 1)
         one_block = length <= BLOCK_ROWS
-        dk, dv = (k, v) if one_block else (torch.zeros_like(k, dtype=torch.float32) for _ in range(2))
-        for first, end in _blocks(length):
-            w = weight_arena.take(num_pairs, per_group * (end - first), end)
-            inverse = inverse_arena.take(num_pairs * per_group, end - first, 1)
-            g = grad[:, :, first:end].flatten(1, 2)
-            scaled = _scaled(g.reshape(-1, head_width), inverse.view(-1, 1)).view(g.shape)
+        if not one_block:
+            dk, dv = (torch.zeros_like(k, dtype=torch.float32) for _ in range(2))
+        for block in _blocks(group, causal, span, prefix_R):
+            keys, size = slice(block.first_key, block.end_key), block.end - block.first
+            w = weight_arena.take(num_pairs, per_group * size, block.end_key - block.first_key)
+            inverse = inverse_arena.take(num_pairs * per_group, size, 1)
+            g = grad[:, :, block.first : block.end].flatten(1, 2)
+            scaled = _scaled(g.reshape(-1, width), inverse.view(-1, 1)).view(g.shape)
             dv_block = torch.bmm(w.transpose(1, 2), scaled)
-            ds = torch.bmm(g, v[:, :end].transpose(1, 2))
-            shape = (*inverse.shape[:2], end)
+            ds = torch.bmm(g, v[:, keys].transpose(1, 2))
+            shape = (*inverse.shape[:2], ds.shape[-1])
             _softmax_backward_(w.view(shape), inverse, ds.view(shape), scale)
-            dq[:, :, first:end] = torch.bmm(ds, k[:, :end]).unflatten(1, (per_group, -1))
-            dk_block = torch.bmm(ds.transpose(1, 2), q[:, :, first:end].flatten(1, 2))
-            if one_block:
+            dq = torch.bmm(ds, k[:, keys]).view(*views[0].shape[:3], size, width)
+            views[0][:, :, :, block.first : block.end].copy_(dq)
+            dk_block = torch.bmm(ds.transpose(1, 2), q[:, :, block.first : block.end].flatten(1, 2))
+            if one_block and keys == slice(0, group.num_keys):
                 dk, dv = dk_block, dv_block
+            elif one_block:
+                dk, dv = (torch.zeros_like(k) for _ in range(2))
+                dk[:, keys], dv[:, keys] = dk_block, dv_block
             else:  # sums over blocks stay in fp32
-                dk[:, :end] += dk_block
-                dv[:, :end] += dv_block
-        for target, value in zip(grads, (dq, dk.unsqueeze(1), dv.unsqueeze(1)), strict=True):
-            _packed_(target, value, group)
-    return grads[0], grads[1], grads[2]
+                dk[:, keys] += dk_block
+                dv[:, keys] += dv_block
+        views[1].copy_(dk.view(views[1].shape))
+        views[2].copy_(dv.view(views[2].shape))
+    return grads
+
+
+def _backward_buffers(grad_NHK: Tensor, num_groups: int, k_rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    shape = (k_rows.shape[0] // (num_groups * grad_NHK.shape[-1]), num_groups, grad_NHK.shape[-1])
+    dq = torch.empty_like(grad_NHK, memory_format=torch.contiguous_format)
+    return dq, k_rows.new_empty(shape), k_rows.new_empty(shape)
 
 
 @_backward.register_fake
-def _(
-    grad_NHK: Tensor, q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor, bounds_R1: Tensor, weights: Tensor, inverses: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q_NHK, k_NGK, v_NGK))
-    return dq, dk, dv
+def _(  # type: ignore[no-untyped-def]
+    grad_NHK, num_groups, q_bounds_R1, k_bounds_R1, causal, span, prefix_R, weights, inverses, q_rows, k_rows, v_rows
+):
+    return _backward_buffers(grad_NHK, num_groups, k_rows)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    q_NHK, k_NGK, v_NGK, bounds_R1, _ = inputs
-    ctx.save_for_backward(q_NHK, k_NGK, v_NGK, bounds_R1, *output[1:])
+    _, k_MGK, _, q_bounds_R1, k_bounds_R1, _, ctx.causal, ctx.span, prefix_R = inputs
+    ctx.num_groups = k_MGK.shape[1]
+    ctx.save_for_backward(q_bounds_R1, k_bounds_R1, prefix_R, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
 
 
-def _autograd(ctx, grad_NHK, _weights, _inverses):  # type: ignore[no-untyped-def]
-    return *_backward(grad_NHK.contiguous(), *ctx.saved_tensors), None, None
+def _autograd(ctx, grad_NHK, *_):  # type: ignore[no-untyped-def]
+    q_bounds_R1, k_bounds_R1, prefix_R, *kept = ctx.saved_tensors
+    grads = _backward(
+        grad_NHK.contiguous(), ctx.num_groups, q_bounds_R1, k_bounds_R1, ctx.causal, ctx.span, prefix_R, *kept
+    )
+    return *grads, None, None, None, None, None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

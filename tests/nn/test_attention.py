@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -24,24 +25,32 @@ def bounds(lengths: Sequence[int]) -> Tensor:
     return torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32)
 
 
-def run(tensors: Sequence[Tensor], lengths: Sequence[int], kernel: Kernel, causal: bool = True) -> Tensor:
+def run(tensors: Sequence[Tensor], lengths: Sequence[int], kernel: Kernel, **seen: Any) -> Tensor:
     q, k, v = tensors
-    return attend(q, k, v, bounds(lengths), max(lengths), causal=causal, kernel=kernel)
+    return attend(q, k, v, bounds(lengths), max(lengths), kernel=kernel, **({"causal": True} | prefixes(seen)))
 
 
-def plain(tensors: Sequence[Tensor], lengths: Sequence[int], causal: bool = True) -> Tensor:
+def prefixes(seen: dict[str, Any]) -> dict[str, Any]:
+    return {name: torch.tensor(value) if name == "prefix_R" else value for name, value in seen.items()}
+
+
+def plain(tensors: Sequence[Tensor], lengths: Sequence[int], **seen: Any) -> Tensor:
     """softmax(q k^T / sqrt(K)) v with a mask, one row and one head at a time, in fp64."""
     q, k, v = (t.double() for t in tensors)
     per_group = q.shape[1] // k.shape[1]
     outputs, start = [], 0
-    for length in lengths:
+    for number, length in enumerate(lengths):
         row = slice(start, start + length)
+        hidden = torch.zeros(length, length).bool()
+        for i in range(length):
+            for j in range(length):
+                later = seen.get("causal", True) and j > i and not ("prefix_R" in seen and j < seen["prefix_R"][number])
+                far = seen.get("window") is not None and abs(i - j) > seen["window"] // 2
+                hidden[i, j] = later or far
         heads = []
         for head in range(q.shape[1]):
             scores = q[row, head] @ k[row, head // per_group].T / math.sqrt(WIDTH)
-            if causal:
-                scores = scores.masked_fill(torch.ones(length, length).triu(1).bool(), -math.inf)
-            heads.append(scores.softmax(-1) @ v[row, head // per_group])
+            heads.append(scores.masked_fill(hidden, -math.inf).softmax(-1) @ v[row, head // per_group])
         outputs.append(torch.stack(heads, dim=1))
         start += length
     return torch.cat(outputs)
@@ -55,28 +64,47 @@ SHAPES = [
 ]
 
 
+SEEN: list[dict[str, Any]] = [
+    {"causal": True},
+    {"causal": False},
+    {"causal": False, "window": 4},
+    {"causal": True, "window": 6},
+    {"causal": True, "prefix_R": [2, 4, 0, 1]},
+]
+
+
+def cut(seen: dict[str, Any], lengths: list[int]) -> dict[str, Any]:
+    return seen | {"prefix_R": seen["prefix_R"][: len(lengths)]} if "prefix_R" in seen else seen
+
+
 @pytest.mark.parametrize(("lengths", "heads", "groups"), SHAPES)
-@pytest.mark.parametrize("causal", [True, False])
-def test_sdpa_is_the_formula(lengths: list[int], heads: int, groups: int, causal: bool) -> None:
-    tensors = inputs(lengths, heads, groups)
+@pytest.mark.parametrize("seen", SEEN)
+def test_sdpa_is_the_formula(lengths: list[int], heads: int, groups: int, seen: dict[str, Any]) -> None:
+    tensors, seen = inputs(lengths, heads, groups), cut(seen, lengths)
     torch.testing.assert_close(
-        run(tensors, lengths, "sdpa", causal).double(), plain(tensors, lengths, causal), atol=1e-6, rtol=1e-5
+        run(tensors, lengths, "sdpa", **seen).double(), plain(tensors, lengths, **seen), atol=1e-6, rtol=1e-5
     )
 
 
 @pytest.mark.xdist_group("compile")
 @pytest.mark.parametrize("block_rows", [256, 4])
+@pytest.mark.parametrize("seen", SEEN)
 @pytest.mark.parametrize(("lengths", "heads", "groups"), SHAPES)
 def test_blockwise_is_sdpa_value_and_gradients(
-    lengths: list[int], heads: int, groups: int, block_rows: int, monkeypatch: pytest.MonkeyPatch
+    lengths: list[int],
+    heads: int,
+    groups: int,
+    seen: dict[str, Any],
+    block_rows: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Blocks of 4 make rows of 5 to 11 tokens span several: the path of rows longer than BLOCK_ROWS."""
     monkeypatch.setattr(blockwise, "BLOCK_ROWS", block_rows)
-    tensors = inputs(lengths, heads, groups)
+    tensors, seen = inputs(lengths, heads, groups), cut(seen, lengths)
     weights = torch.randn(sum(lengths), heads, WIDTH, generator=torch.Generator().manual_seed(1))
     results = []
     for kernel in ("sdpa", "blockwise"):
-        out = run(tensors, lengths, kernel)
+        out = run(tensors, lengths, kernel, **seen)
         results.append((out.detach(), *torch.autograd.grad((out * weights).sum(), tensors)))
     for one, two in zip(*results, strict=True):
         torch.testing.assert_close(two, one, atol=1e-5, rtol=1e-5)
@@ -136,6 +164,29 @@ def test_packed_rows_are_each_row_alone(kernel: Kernel) -> None:
         start += length
 
 
+@pytest.mark.xdist_group("compile")
+@pytest.mark.parametrize("block_rows", [256, 4])
+def test_rows_may_attend_to_those_of_another_sequence(block_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockwise, "BLOCK_ROWS", block_rows)
+    lengths, others = [6, 6, 6, 3], [4, 4, 9, 9]
+    q = inputs(lengths, 4, 2)[0]
+    _, k, v = inputs(others, 4, 2)
+    results = []
+    for kernel in ("sdpa", "blockwise"):
+        given: Any = {"k_bounds_R1": bounds(others), "max_k_length": 9, "kernel": kernel}
+        out = attend(q, k, v, bounds(lengths), 6, causal=False, **given)
+        results.append((out.detach(), *torch.autograd.grad(out.square().sum(), (q, k, v))))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(two, one, atol=1e-5, rtol=1e-5)
+    start = k_start = 0
+    for length, other in zip(lengths, others, strict=True):
+        for head in range(4):
+            scores = q[start : start + length, head] @ k[k_start : k_start + other, head // 2].T / math.sqrt(WIDTH)
+            row = scores.softmax(-1) @ v[k_start : k_start + other, head // 2]
+            torch.testing.assert_close(results[0][0][start : start + length, head], row, atol=1e-6, rtol=1e-5)
+        start, k_start = start + length, k_start + other
+
+
 def test_attention_from_a_cache_is_the_last_tokens_of_the_whole() -> None:
     tensors = [t.detach() for t in inputs([7], 4, 2)]
     whole = run(tensors, [7], "sdpa")
@@ -161,7 +212,8 @@ def test_varlen_is_sdpa(heads: int, groups: int, causal: bool) -> None:
     results = []
     for kernel in ("sdpa", "varlen"):
         where = "cpu" if kernel == "sdpa" else "cuda"
-        out = attend(*tensors, bounds(lengths).to(where), max(lengths), causal=causal, kernel=kernel)
+        q, k, v = tensors
+        out = attend(q, k, v, bounds(lengths).to(where), max(lengths), causal=causal, kernel=kernel)
         results.append((out.detach(), *torch.autograd.grad((out.float() * weights).sum(), tensors)))
     for one, two in zip(*results, strict=True):
         assert (one.float() - two.float()).norm() < 0.02 * one.float().norm()
