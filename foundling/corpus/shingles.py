@@ -1,0 +1,168 @@
+"""Texts as hashed tokens and hashed runs of them (shingles), without a Python loop over characters or words.
+
+A token is a run of letters, digits and marks. In scripts that put no space between words (Chinese, Japanese, Thai,
+Lao, Khmer, Burmese) each character is one. Case and compatibility forms (full-width letters) are folded for the
+hashes only; white space, punctuation and symbols part tokens and are not hashed.
+
+The work is done on UTF-16 code units. A character outside the Basic Multilingual Plane is two units: of the rare
+ideographs there both halves count as characters, which changes nothing for comparing.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+from unicodedata import category, normalize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foundling.corpus.scripts import UNSPACED
+
+Hashes = NDArray[np.uint64]
+
+_SEED = 0x9E3779B97F4A7C15
+_BASE = 0xD6E8FEB86659FD93  # of the polynomial over characters; odd, so that it has an inverse modulo 2^64
+_STEP = 0xA0761D6478BD642F | 1  # of the polynomial over tokens
+_CHUNK_UNITS = 1 << 15  # tables and sums of a chunk stay in the second-level cache
+_EXTENSION_B_ON = slice(0xD840, 0xD88E)  # first halves of the ideographs outside the Basic Multilingual Plane
+_SEPARATOR, _LETTER, _CHARACTER = 0, 1, 2
+
+
+class _Tables(NamedTuple):
+    kinds: NDArray[np.uint8]
+    """UTF-16 code unit -> what it is in a text: _SEPARATOR, _LETTER or _CHARACTER."""
+    values: Hashes
+    """UTF-16 code unit -> a random number, the same for what is folded together; 0 for separators."""
+    powers: Hashes
+    """i -> _BASE ** i modulo 2^64."""
+    inverses: Hashes
+    """i -> _BASE ** -i modulo 2^64."""
+
+
+@cache
+def _tables() -> _Tables:
+    kinds = np.zeros(1 << 16, np.uint8)
+    folded = np.arange(1 << 16)
+    for unit in range(1 << 16):
+        if 0xD800 <= unit < 0xE000:
+            kinds[unit] = _LETTER
+            continue
+        if category(chr(unit))[0] in "LNM":
+            kinds[unit] = _LETTER
+            plain = normalize("NFKC", chr(unit).lower())[:1].lower()
+            folded[unit] = ord(plain[0]) if plain and ord(plain[0]) < 1 << 16 else unit
+    unspaced = re.compile(f"[{UNSPACED}]")
+    for unit in np.flatnonzero(kinds == _LETTER).tolist():
+        if unspaced.match(chr(unit)):
+            kinds[unit] = _CHARACTER
+    kinds[_EXTENSION_B_ON] = _CHARACTER
+    values = mixed(np.arange(1 << 16, dtype=np.uint64) + np.uint64(_SEED))[folded] | np.uint64(1)
+    values[kinds == _SEPARATOR] = 0
+    return _Tables(kinds, values, _powers(_BASE), _powers(pow(_BASE, -1, 1 << 64)))
+
+
+def _powers(base: int) -> Hashes:
+    factors = np.full(_CHUNK_UNITS + 1, base, np.uint64)
+    factors[0] = 1
+    return np.multiply.accumulate(factors)
+
+
+def mixed(numbers: Hashes) -> Hashes:
+    """Numbers spread over all 64 bits: the finalizer of SplitMix64 (Steele, Lea and Flood 2014), a bijection."""
+    result = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    result = (result ^ (result >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return result ^ (result >> np.uint64(31))
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The T tokens of a text. Equal hashes: equal folded tokens, but for chance (2^-64 a pair)."""
+
+    hashes: Hashes
+    """[T]"""
+    starts: NDArray[np.int64]
+    """[T] The UTF-16 code unit at which each token begins."""
+    ends: NDArray[np.int64]
+    """[T] The code unit after each token's last."""
+    num_characters: int
+    """How many of the tokens are single characters of a script without spaces."""
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    @property
+    def is_unspaced(self) -> bool:
+        """Whether most of the text has no spaces between words: its tokens are characters."""
+        return 2 * self.num_characters > len(self.hashes)
+
+
+def tokens_of(text: str) -> Tokens:
+    """The tokens of a text, in order. About 100 MB/s of English on one core."""
+    data = text.encode("utf-16-le", "surrogatepass")
+    units: NDArray[np.uint16] = np.frombuffer(data, np.uint16)
+    parts, at = [], 0
+    while at < len(units):
+        end = _chunk_end(units, at)
+        parts.append(_tokens_of_units(units[at:end], at))
+        at = end
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        parts = [_tokens_of_units(units, 0)]
+    return Tokens(
+        np.concatenate([part.hashes for part in parts]),
+        np.concatenate([part.starts for part in parts]),
+        np.concatenate([part.ends for part in parts]),
+        sum(part.num_characters for part in parts),
+    )
+
+
+def _chunk_end(units: NDArray[np.uint16], at: int) -> int:
+    """Where a chunk from `at` ends, so that no token is cut, unless it is longer than half a chunk."""
+    end = at + _CHUNK_UNITS
+    if end >= len(units):
+        return len(units)
+    kinds = _tables().kinds[units[at + _CHUNK_UNITS // 2 : end]]
+    borders = np.flatnonzero(kinds != _LETTER)
+    return at + _CHUNK_UNITS // 2 + int(borders[-1]) + 1 if len(borders) else end
+
+
+def _tokens_of_units(units: NDArray[np.uint16], offset: int) -> Tokens:
+    tables = _tables()
+    kinds = tables.kinds[units]
+    places = np.flatnonzero(kinds)
+    if not len(places):
+        nothing = np.zeros(0, np.int64)
+        return Tokens(np.zeros(0, np.uint64), nothing, nothing, 0)
+    # A token begins at every character, and at a letter that follows a separator or a character.
+    begins = kinds[places] == _CHARACTER
+    num_characters = int(np.count_nonzero(begins))
+    before = np.empty(len(places), bool)
+    before[0] = True
+    np.not_equal(places[1:], places[:-1] + 1, out=before[1:])
+    before[1:] |= begins[:-1]
+    begins |= before
+    first = np.flatnonzero(begins)
+    # Prefix sums of value * BASE^i; a token's sum, divided by BASE to its first place, does not depend on the place.
+    sums = np.zeros(len(places) + 1, np.uint64)
+    np.cumsum(tables.values[units[places]] * tables.powers[: len(places)], out=sums[1:])
+    last = np.append(first[1:], len(places))
+    hashes = mixed((sums[last] - sums[first]) * tables.inverses[first])
+    return Tokens(hashes, places[first] + offset, places[last - 1] + (offset + 1), num_characters)
+
+
+def shingles_of(hashes: Hashes, length: int) -> Hashes:
+    """Hashes of every run of `length` tokens: [T] -> [T - length + 1]; of a shorter text its whole, [1]; of none, [0].
+
+    A run depends on its tokens and their order. A whole text that is shorter than `length` never equals a run.
+    """
+    length = min(length, len(hashes))
+    if length == 0:
+        return hashes
+    num_shingles = len(hashes) - length + 1
+    result = hashes[:num_shingles].copy()
+    for place in range(1, length):
+        result *= np.uint64(_STEP)
+        result += hashes[place : place + num_shingles]
+    return mixed(result)
