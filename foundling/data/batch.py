@@ -7,7 +7,7 @@ length buckets); on CUDA they are the `cu_seqlens` of variable-length attention.
 packed N tokens and knows no rows.
 """
 
-# Shapes: N = packed tokens, R = rows, M = positions whose output a loss reads.
+# Shapes: N = packed tokens, R = rows, M = positions whose output a loss reads, S = packed tokens of an encoder's side.
 
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -37,10 +37,21 @@ class Batch:
     """Number of each row in the data order, so that a bad row can be named."""
     sources_R: tuple[int, ...] = ()
     """Index of the data source of each row."""
+    prefix_R: Tensor | None = None
+    """How many first tokens of each causal row see each other (a prefix language model), int64 [R]; None: none."""
+    source_tokens_S: Tensor | None = None
+    """What an encoder reads for each row, packed likewise, int64 [S]; None: the family has no encoder beside."""
+    source_positions_S: Tensor | None = None
+    """Position of each source token in its row, int64 [S]."""
+    source_bounds_R1: Tensor | None = None
+    """Where the rows of the source begin and end, int32 [R + 1], like `bounds_R1`."""
+    max_source_length: int = 0
+    """Length of the longest source, tokens."""
 
     @property
     def num_tokens(self) -> int:
-        return self.tokens_N.shape[0]
+        """Tokens that a model computes: those of the sources too."""
+        return self.tokens_N.shape[0] + (0 if self.source_tokens_S is None else self.source_tokens_S.shape[0])
 
     @property
     def num_targets(self) -> int:

@@ -10,7 +10,7 @@ RMSNorm over each query and key head (Dehghani et al. 2023, arXiv:2302.05442) = 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 import torch
 from pydantic import model_validator
@@ -58,6 +58,9 @@ class Config(Strict):
     """modern: base of the rotary frequencies."""
     norm_eps: float = 1e-5
     """Added to the variance in every norm."""
+    prefix: bool = False
+    """Whether a row may begin with a prefix (a prompt) whose tokens see each other: a prefix language model (Raffel et
+    al. 2020, arXiv:1910.10683, section 3.2.1). Follows from `objective.prefix`."""
     init_std: float | None = None
     """Spread of all initial matrices (GPT-2: 0.02), those that write to the residual stream / sqrt(2 layers); None:
     gpt2 0.02; modern 0.05 for the embedding, 0.8 / sqrt(columns) for matrices, 0 for those that write to the stream
@@ -93,8 +96,27 @@ class Config(Strict):
         return Gpt(self)
 
 
+class AttentionShape(Protocol):
+    """A config, as far as `Attention` reads it."""
+
+    @property
+    def math(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def key_width(self) -> int: ...
+    @property
+    def qk_norm(self) -> bool: ...
+    @property
+    def norm_eps(self) -> float: ...
+
+
 class Attention(nn.Module):
-    """Causal self-attention with one fused projection.
+    """Self-attention with one fused projection; with biases in all mathematics but modern.
 
     Rows of `qkv` lie by key-value head: Q query heads, then one key, one value. So a split of its output over devices
     is a split of whole head groups.
@@ -102,11 +124,12 @@ class Attention(nn.Module):
 
     kernel: Kernel = "sdpa"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: AttentionShape, causal: bool = True) -> None:
         super().__init__()
+        self.causal = causal
         self.per_group = config.heads // config.groups
         self.head_width = config.key_width
-        bias = config.math == "gpt2"
+        bias = config.math != "modern"
         self.qkv = nn.Linear(config.width, (config.heads + 2 * config.groups) * config.key_width, bias=bias)
         self.out = nn.Linear(config.heads * config.key_width, config.width, bias=bias)
         norms = config.math == "modern" and config.qk_norm
@@ -124,7 +147,10 @@ class Attention(nn.Module):
         if rows.cache is not None:
             out_NHK = rows.cache.attend(self, q_NHK, k_NGK, v_NGK)
         else:
-            out_NHK = attend(q_NHK, k_NGK, v_NGK, rows.bounds_R1, rows.longest, causal=True, kernel=self.kernel)
+            out_NHK = attend(
+                q_NHK, k_NGK, v_NGK, rows.bounds_R1, rows.longest,
+                causal=self.causal, prefix_R=rows.prefix_R, kernel=self.kernel,
+            )  # fmt: skip
         return self.out(out_NHK.flatten(1))
 
 
@@ -182,19 +208,27 @@ class Gpt(nn.Module):
                 module.kernel = kernel
 
     def forward(self, batch: Batch) -> Hidden:
-        x_ND = self._stream(batch.tokens_N, batch.positions_N, Rows(batch.bounds_R1, batch.max_row_length))
+        x_ND = self._stream(batch.tokens_N, batch.positions_N, self._rows(batch))
         return self._answer(x_ND if batch.target_index_M is None else x_ND[batch.target_index_M])
 
     def encode(self, batch: Batch) -> Tensor:
         """Hidden states [N, D] of all tokens, after the last norm."""
-        rows = Rows(batch.bounds_R1, batch.max_row_length)
-        hidden_ND: Tensor = self.norm(self._stream(batch.tokens_N, batch.positions_N, rows))
+        hidden_ND: Tensor = self.norm(self._stream(batch.tokens_N, batch.positions_N, self._rows(batch)))
         return hidden_ND
 
-    def forward_cached(self, tokens_BT: Tensor, cache: "Cache") -> Hidden:
-        """Hidden states [B x T, D] of T new tokens in each of the cache's B rows; the cache grows by T."""
+    def _rows(self, batch: Batch) -> "Rows":
+        assert batch.prefix_R is None or self.config.prefix, "the config says that no row has a prefix"
+        return Rows(batch.bounds_R1, batch.max_row_length, prefix_R=batch.prefix_R)
+
+    def forward_cached(self, tokens_BT: Tensor, cache: "Cache", *, prefix: bool = False) -> Hidden:
+        """Hidden states [B x T, D] of T new tokens in each of the cache's B rows; the cache grows by T.
+
+        prefix: they are the rows' prefix, whole: they see each other, and the cache is empty before.
+        """
+        assert not prefix or (self.config.prefix and cache.length == 0), "a prefix is what a row begins with"
         num_rows, num_new = tokens_BT.shape
         cache.expect(num_rows, num_new)
+        cache.is_prefix = prefix
         positions_N = torch.arange(cache.length, cache.length + num_new, device=tokens_BT.device).repeat(num_rows)
         x_ND = self._stream(tokens_BT.reshape(-1), positions_N, Rows(cache.no_bounds, 0, cache))
         cache.length += num_new
@@ -243,6 +277,8 @@ class Rows:
     bounds_R1: Tensor
     longest: int
     cache: "Cache | None" = None
+    prefix_R: Tensor | None = None
+    """How many first tokens of each row all of its tokens see."""
 
 
 @dataclass
@@ -257,6 +293,8 @@ class Cache:
     keys: dict[int, Tensor] = field(default_factory=dict)
     values: dict[int, Tensor] = field(default_factory=dict)
     no_bounds: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int32))
+    is_prefix: bool = False
+    """Whether the tokens that are being read see each other."""
 
     def expect(self, num_rows: int, num_new: int) -> None:
         assert num_rows == self.num_rows, (num_rows, self.num_rows)
@@ -273,11 +311,19 @@ class Cache:
         end = self.length + num_new
         keys[:, :, self.length : end], values[:, :, self.length : end] = k, v
         visible = None
-        if num_new > 1:
+        if num_new > 1 and not self.is_prefix:
             query = torch.arange(self.length, end, device=q.device)
             visible = (torch.arange(end, device=q.device)[None, :] <= query[:, None])[None]
         out_BHTK = attend_cached(q, keys[:, :, :end], values[:, :, :end], visible)
         return out_BHTK.transpose(1, 2).flatten(0, 1)
+
+    def select(self, rows_B: Tensor) -> None:
+        """Goes on with these of its rows, int64 [B], in this order, repeated or left out: what beam search keeps."""
+        for held in (self.keys, self.values):
+            for layer, old in held.items():
+                held[layer] = old.new_empty(rows_B.shape[0], *old.shape[1:])
+                held[layer][:, :, : self.length] = old[:, :, : self.length].index_select(0, rows_B)
+        self.num_rows = rows_B.shape[0]
 
 
 def last_logits(hidden: Hidden, num_rows: int) -> Tensor:

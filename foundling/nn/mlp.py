@@ -43,3 +43,15 @@ class SwigluMlp(nn.Module):
     def forward(self, x_ND: Tensor) -> Tensor:
         gate_NF = self.gate(x_ND)
         return self.down((F.silu(gate_NF.float()) * self.up(x_ND).float()).to(x_ND.dtype))
+
+
+class ReluMlp(nn.Module):
+    """Two matrices with max(0, x) between (Vaswani et al. 2017, arXiv:1706.03762, section 3.3)."""
+
+    def __init__(self, width: int, inner_width: int, bias: bool) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, inner_width, bias=bias)
+        self.down = nn.Linear(inner_width, width, bias=bias)
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        return self.down(F.relu(self.up(x_ND)))

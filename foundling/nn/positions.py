@@ -1,6 +1,6 @@
-"""Rotary position embedding (Su et al. 2021, arXiv:2104.09864), in the half-split form of GPT-NeoX and Llama."""
+"""Positions: rotary (Su et al. 2021, arXiv:2104.09864) in the half-split form of GPT-NeoX and Llama, and sinusoids."""
 
-# Shapes: N = packed tokens, H = heads, K = width of a head, P = positions.
+# Shapes: N = packed tokens, H = heads, K = width of a head, D = width of the model.
 
 import torch
 from torch import Tensor
@@ -18,3 +18,11 @@ def rotate(x_NHK: Tensor, cos_NK: Tensor, sin_NK: Tensor) -> Tensor:
     first, second = x_NHK.float().chunk(2, dim=-1)
     cos, sin = cos_NK[:, None, :], sin_NK[:, None, :]
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x_NHK.dtype)
+
+
+def sinusoids(positions_N: Tensor, width: int) -> Tensor:
+    """Fixed positions, fp32 [N, D]: sin and cos by turns, wavelengths from 2 pi to 10000 x 2 pi (Vaswani et al. 2017,
+    arXiv:1706.03762, section 3.5). `width` D is even."""
+    exponents = torch.arange(0, width, 2, dtype=torch.float32, device=positions_N.device) / width
+    angles = positions_N[:, None].float() * 10_000.0 ** -exponents[None, :]
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

@@ -75,7 +75,7 @@ def test_collating_is_deterministic_and_names_its_rows(objective: Objective) -> 
     assert one.samples_R == tuple(row.sample for row in rows)
     assert len(one.sources_R) == one.num_rows
     assert one.bounds_R1[0] == 0
-    assert one.bounds_R1[-1] == one.num_tokens
+    assert one.bounds_R1[-1] == len(one.tokens_N)
     assert one.max_row_length == int(one.bounds_R1.diff().max())
     assert one.num_targets > 0
 
