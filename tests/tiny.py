@@ -114,7 +114,16 @@ def tiny_tokenizer(vocab_size: int = 50) -> Tokenizer:
 
 
 TINY_SHAPES: dict[str, dict[str, Any]] = {
-    "gpt": {"layers": 2, "width": 16, "heads": 4, "kv_heads": 2, "mlp_width": 24, "max_positions": 16, "init_std": 0.02}
+    "gpt": {
+        "layers": 2,
+        "width": 16,
+        "heads": 4,
+        "kv_heads": 2,
+        "mlp_width": 24,
+        "max_positions": 16,
+        "init_std": 0.02,
+    },
+    "bert": {"layers": 2, "width": 16, "heads": 2, "mlp_width": 24, "max_positions": 16},
 }
 """A shape for each family, smaller than any that is good for something."""
 

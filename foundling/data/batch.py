@@ -47,6 +47,8 @@ class Batch:
     """Where the rows of the source begin and end, int32 [R + 1], like `bounds_R1`."""
     max_source_length: int = 0
     """Length of the longest source, tokens."""
+    labels_R: Tensor | None = None
+    """What is true of each row as a whole (does B follow A), int64 [R]; None: nothing is asked."""
 
     @property
     def num_tokens(self) -> int:

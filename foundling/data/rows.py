@@ -37,6 +37,8 @@ class Row:
     """Segment (sentence A or B) of each token, int64; None where the objective has none."""
     label: int | None = None
     """What is true of the whole row (does B follow A), where the objective asks."""
+    key: int = 0
+    """Seeds what chance decides when the row is collated: a function of the run's seed and the sample's number."""
 
 
 class Samples(Protocol):

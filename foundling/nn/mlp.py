@@ -55,3 +55,33 @@ class ReluMlp(nn.Module):
 
     def forward(self, x_ND: Tensor) -> Tensor:
         return self.down(F.relu(self.up(x_ND)))
+
+
+class ErfGeluMlp(GeluMlp):
+    """Two matrices with GELU between in its exact form, x P(X <= x), as in BERT."""
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x_ND)))
+
+
+class GegluMlp(nn.Module):
+    """Gated unit with GELU (Shazeer 2020, arXiv:2002.05202), as in ModernBERT, from one fused matrix.
+
+    Rows of `gated` lie in blocks: `block` gates, then the `block` units that they gate, and so on. So a split of its
+    output over devices is a split of whole blocks.
+    """
+
+    def __init__(self, width: int, inner_width: int, bias: bool) -> None:
+        super().__init__()
+        self.block = gate_block(inner_width)
+        self.gated = nn.Linear(width, 2 * inner_width, bias=bias)
+        self.down = nn.Linear(inner_width, width, bias=bias)
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        gate, unit = self.gated(x_ND).view(x_ND.shape[0], -1, 2, self.block).unbind(2)
+        return self.down((F.gelu(gate.float()) * unit.float()).to(x_ND.dtype).flatten(1))
+
+
+def gate_block(inner_width: int) -> int:
+    """Rows of a block of `GegluMlp`: the largest power of two up to 64 that divides the inner width."""
+    return math.gcd(inner_width, 64)

@@ -1,0 +1,271 @@
+"""One encoder, two mathematics.
+
+`bert`: post-norm, learned positions, segments, GELU, biases (Devlin et al. 2019, arXiv:1810.04805) = Hugging Face's
+BertForPreTraining. `modern`: pre-norm, rotary positions with two bases, GeGLU, global attention in every third layer
+and local in the others, no biases (Warner et al. 2024, arXiv:2412.13663) = ModernBertForMaskedLM.
+"""
+
+# Shapes: N = packed tokens, M = chosen positions, R = rows, C = answers about a row, D = width, H = heads,
+# K = width of a head, V = vocabulary.
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foundling.core.config import Strict
+from foundling.core.errors import UserError
+from foundling.core.units import Count
+from foundling.data.batch import Batch
+from foundling.models.base import Hidden, Style
+from foundling.nn.attention import Kernel, attend
+from foundling.nn.init import fill_, residual_std
+from foundling.nn.mlp import ErfGeluMlp, GegluMlp
+from foundling.nn.norms import LayerNorm
+from foundling.nn.positions import rotary_tables, rotate
+
+Top = Literal["none", "pooler", "masked", "pretraining"]
+Rotary = tuple[Tensor, Tensor]
+
+_MASKED_SHARE = 0.15
+"""Share of the positions that are taken to pass through the head when FLOPs are counted: BERT's mask rate."""
+
+
+class Config(Strict):
+    objectives: ClassVar[tuple[str, ...]] = ("mlm",)
+    """What the family can be trained by, its own first."""
+
+    vocab_size: Count
+    """Rows of the embedding: token ids below it."""
+    layers: Count
+    """Number of blocks."""
+    width: Count
+    """Size of the hidden state."""
+    heads: Count
+    """Attention heads, each width / heads wide."""
+    mlp_width: Count | None = None
+    """Inner width of the MLP; None: 4 x width (bert), 8/3 x width in whole 64s (modern: the same weights)."""
+    math: Literal["bert", "modern"] = "bert"
+    """Which architecture."""
+    top: Top = "masked"
+    """What stands on the encoder: `none`; `pooler`; `masked`: the masked-language head; `pretraining`: pooler,
+    masked-language head and next-sentence head. Training sets it to what the objective asks for."""
+    max_positions: Count = 512
+    """Longest row, tokens. A limit of the weights for bert, of what was trained for modern."""
+    segments: Count = 2
+    """bert: rows of the segment (token type) embedding."""
+    global_every: Count = 3
+    """modern: layers 0, n, 2n, ... attend to the whole row."""
+    window: Count = 128
+    """modern: in the other layers a token sees those at most window / 2 away."""
+    rope_theta: float = 160_000.0
+    """modern: base of the rotary frequencies in layers of global attention."""
+    local_rope_theta: float = 10_000.0
+    """modern: the same in layers of local attention."""
+    norm_eps: float | None = None
+    """Added to the variance in every norm; None: 1e-12 (bert), 1e-5 (modern)."""
+    init_std: float = 0.02
+    """Spread of all initial matrices; modern: those that write to the residual stream / sqrt(2 layers)."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads; got width {self.width}, heads {self.heads}")
+        if self.math == "modern" and self.key_width % 2:
+            raise ValueError(f"rotary positions need an even head width; got {self.key_width}")
+        if self.math == "modern" and self.top in ("pooler", "pretraining"):
+            raise ValueError("math modern has neither pooler nor next-sentence head; use math: bert, or top: masked")
+        return self
+
+    @property
+    def groups(self) -> int:
+        return self.heads
+
+    @property
+    def key_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def inner_width(self) -> int:
+        if self.mlp_width:
+            return self.mlp_width
+        return 4 * self.width if self.math == "bert" else max(64, round(8 * self.width / 3 / 64) * 64)
+
+    @property
+    def eps(self) -> float:
+        return self.norm_eps or (1e-12 if self.math == "bert" else 1e-5)
+
+    def is_global(self, layer: int) -> bool:
+        """Whether a layer's tokens see their whole row."""
+        return self.math == "bert" or layer % self.global_every == 0
+
+    def build(self) -> "Bert":
+        return Bert(self)
+
+
+class Attention(nn.Module):
+    """Self-attention with one fused projection, whose rows lie by head: its query, its key, its value."""
+
+    kernel: Kernel = "sdpa"
+
+    def __init__(self, config: Config, window: int | None) -> None:
+        super().__init__()
+        bias = config.math == "bert"
+        self.head_width, self.window = config.key_width, window
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=bias)
+        self.out = nn.Linear(config.width, config.width, bias=bias)
+
+    def forward(self, x_ND: Tensor, rotary: Rotary | None, bounds_R1: Tensor, longest: int) -> Tensor:
+        q_NHK, k_NHK, v_NHK = self.qkv(x_ND).view(x_ND.shape[0], -1, 3, self.head_width).unbind(2)
+        if rotary is not None:
+            q_NHK, k_NHK = rotate(q_NHK, *rotary), rotate(k_NHK, *rotary)
+        out_NHK = attend(
+            q_NHK, k_NHK, v_NHK, bounds_R1, longest, causal=False, window=self.window, kernel=self.kernel
+        )  # fmt: skip
+        return self.out(out_NHK.flatten(1))
+
+
+class PostNormBlock(nn.Module):
+    """Attention and MLP, each with a norm after its residual sum: BERT's."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.attention = Attention(config, None)
+        self.attention_norm = LayerNorm(config.width, config.eps)
+        self.mlp = ErfGeluMlp(config.width, config.inner_width, bias=True)
+        self.mlp_norm = LayerNorm(config.width, config.eps)
+
+    def forward(self, x_ND: Tensor, rotary: Rotary | None, bounds_R1: Tensor, longest: int) -> Tensor:
+        x_ND = self.attention_norm(x_ND + self.attention(x_ND, rotary, bounds_R1, longest))
+        out_ND: Tensor = self.mlp_norm(x_ND + self.mlp(x_ND))
+        return out_ND
+
+
+class PreNormBlock(nn.Module):
+    """Attention and MLP, each behind a norm: ModernBERT's. The first has no norm of its own: the embedding has one."""
+
+    def __init__(self, config: Config, number: int) -> None:
+        super().__init__()
+        self.attention_norm = LayerNorm(config.width, config.eps, bias=False) if number else None
+        self.attention = Attention(config, None if config.is_global(number) else config.window)
+        self.mlp_norm = LayerNorm(config.width, config.eps, bias=False)
+        self.mlp = GegluMlp(config.width, config.inner_width, bias=False)
+
+    def forward(self, x_ND: Tensor, rotary: Rotary | None, bounds_R1: Tensor, longest: int) -> Tensor:
+        normed_ND = x_ND if self.attention_norm is None else self.attention_norm(x_ND)
+        x_ND = x_ND + self.attention(normed_ND, rotary, bounds_R1, longest)
+        return x_ND + self.mlp(self.mlp_norm(x_ND))
+
+
+class MaskedHead(nn.Module):
+    """What a hidden state passes through before it meets the embedding: a matrix, GELU and a norm; then a bias."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        bias = config.math == "bert"
+        self.dense = nn.Linear(config.width, config.width, bias=bias)
+        self.norm = LayerNorm(config.width, config.eps, bias=bias)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, x_MD: Tensor) -> Tensor:
+        out_MD: Tensor = self.norm(F.gelu(self.dense(x_MD)))
+        return out_MD
+
+
+class Bert(nn.Module):
+    """The encoder. Call it with a `Batch` for what a loss reads; `encode` gives all hidden states."""
+
+    parallel_plan: ClassVar[dict[str, Style]] = {
+        "layers.*.attention.qkv": "colwise",
+        "layers.*.attention.out": "rowwise",
+        "layers.*.mlp.up": "colwise",
+        "layers.*.mlp.gated": "colwise",
+        "layers.*.mlp.down": "rowwise",
+    }
+
+    lr_factors: ClassVar[dict[str, float]] = {}
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        post = config.math == "bert"
+        self.positions = nn.Embedding(config.max_positions, config.width) if post else None
+        self.segments = nn.Embedding(config.segments, config.width) if post else None
+        self.embedding_norm = LayerNorm(config.width, config.eps, bias=post)
+        blocks = (PostNormBlock(config) if post else PreNormBlock(config, i) for i in range(config.layers))
+        self.layers = nn.ModuleList(blocks)
+        self.norm = None if post else LayerNorm(config.width, config.eps, bias=False)
+        self.head = MaskedHead(config) if config.top in ("masked", "pretraining") else None
+        self.pooler = nn.Linear(config.width, config.width) if config.top in ("pooler", "pretraining") else None
+        self.next = nn.Linear(config.width, 2) if config.top == "pretraining" else None
+
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.layers)
+
+    def set_kernel(self, kernel: Kernel) -> None:
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.kernel = kernel
+
+    def forward(self, batch: Batch) -> Hidden:
+        if self.head is None:
+            raise UserError(
+                "the model must have a masked-language head to answer what stands at a position",
+                got=f"an encoder alone (top: {self.config.top})",
+                do="use its hidden states (`encode`), or train a head: model.from with objective mlm",
+            )
+        x_ND = self.encode(batch)
+        x_MD = x_ND if batch.target_index_M is None else x_ND[batch.target_index_M]
+        next_RC = None if self.next is None else self.next(self._pooled(x_ND, batch))
+        return Hidden(self.head(x_MD), self.embedding.weight, self.head.bias, next_RC)
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Hidden states [N, D] of all tokens, after the last norm."""
+        x_ND = self.embedding(batch.tokens_N)
+        if self.positions is not None and self.segments is not None:
+            x_ND = x_ND + self.positions(batch.positions_N)
+            if batch.segments_N is None:
+                x_ND = x_ND + self.segments.weight[0]
+            else:
+                x_ND = x_ND + self.segments(batch.segments_N)
+        x_ND = self.embedding_norm(x_ND)
+        tables = self._rotary(batch.positions_N)
+        for number, layer in enumerate(self.layers):
+            rotary = tables.get(self.config.is_global(number))
+            x_ND = layer(x_ND, rotary, batch.bounds_R1, batch.max_row_length)
+        return x_ND if self.norm is None else self.norm(x_ND)
+
+    def pool(self, batch: Batch) -> Tensor:
+        """tanh of a matrix times each row's first hidden state, [R, D]: what a sentence-level head reads."""
+        if self.pooler is None:
+            raise UserError("the model must have a pooler", got=f"top: {self.config.top}")
+        return self._pooled(self.encode(batch), batch)
+
+    def _pooled(self, x_ND: Tensor, batch: Batch) -> Tensor:
+        assert self.pooler is not None
+        return self.pooler(x_ND[batch.bounds_R1[:-1].long()]).tanh()
+
+    def _rotary(self, positions_N: Tensor) -> dict[bool, Rotary]:
+        """cos and sin of layers of global (True) and local attention; none where positions are learned."""
+        if self.config.math == "bert":
+            return {}
+        thetas = {True: self.config.rope_theta, False: self.config.local_rope_theta}
+        return {kind: rotary_tables(positions_N, self.config.key_width, theta) for kind, theta in thetas.items()}
+
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        for name, parameter in self.named_parameters():
+            writes = self.config.math == "modern" and name.endswith((".out.weight", ".down.weight"))
+            std = residual_std(self.config.init_std, self.config.layers) if writes else self.config.init_std
+            fill_(name, parameter, std, generator)
+
+    def flops_per_token(self, row_length: int) -> float:
+        """Of a token in a full row; the head is counted at 15 % of the positions."""
+        c = self.config
+        matrices = sum(p.numel() for layer in self.layers for p in layer.parameters() if p.ndim == 2)
+        seen = sum(row_length if c.is_global(i) else min(row_length, c.window + 1) for i in range(c.layers))
+        head = _MASKED_SHARE * (c.vocab_size * c.width + c.width**2)
+        return 6.0 * (matrices + head) + 12.0 * seen * c.width
