@@ -49,6 +49,12 @@ class Batch:
     """Length of the longest source, tokens."""
     labels_R: Tensor | None = None
     """What is true of each row as a whole (does B follow A), int64 [R]; None: nothing is asked."""
+    ranks_N: Tensor | None = None
+    """Place of each token in its row's factorization order, int64 [N]: 0 for the context, which sees itself and no
+    more; then 1, 2, ...: each sees those of its rank and lower ones. None: no order, all see all."""
+    memory: "Batch | None" = None
+    """Text just before or just after each row (its positions, counted from the row's first token, tell which), R rows:
+    read once without gradient, and seen by the row's tokens as they see each other."""
 
     @property
     def num_tokens(self) -> int:
@@ -68,7 +74,7 @@ class Batch:
         moved: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor | Batch):
                 moved[item.name] = value.to(device, non_blocking=True)
         return replace(self, **moved)
 
