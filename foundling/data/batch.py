@@ -74,7 +74,9 @@ class Batch:
         moved: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, Tensor | Batch):
+            if isinstance(value, Batch):
+                moved[item.name] = value.to(device)
+            elif isinstance(value, Tensor):
                 moved[item.name] = value.to(device, non_blocking=True)
         return replace(self, **moved)
 
