@@ -124,6 +124,15 @@ TINY_SHAPES: dict[str, dict[str, Any]] = {
         "init_std": 0.02,
     },
     "bert": {"layers": 2, "width": 16, "heads": 2, "mlp_width": 24, "max_positions": 16},
+    "seq2seq": {
+        "layers": 2,
+        "width": 16,
+        "heads": 4,
+        "kv_heads": 2,
+        "mlp_width": 24,
+        "max_positions": 16,
+        "init_std": 0.02,
+    },
 }
 """A shape for each family, smaller than any that is good for something."""
 
