@@ -6,6 +6,11 @@ power of four (Black & Rogaway 2002, "Ciphers with arbitrary finite domains").
 """
 
 import hashlib
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+
+from foundling.data.mixture import Phase
 
 _ROUNDS = 6  # 4 are enough for indistinguishability; 6 keep tiny domains well mixed too
 
@@ -38,49 +43,59 @@ class Permutation:
 class Order:
     """Which row of which source sample i is.
 
-    Sources are mixed by weight: among any first n samples, source s holds its share of n to within one block's
-    rounding. Each source is passed through in whole epochs, each in its own order.
+    Sources are mixed by their shares: from a phase's first sample on, any n samples hold a source's share of n to
+    within one block's rounding. Each source is passed through in whole epochs, each in its own order.
     """
 
     _BLOCK = 256
 
-    def __init__(self, rows_per_source: list[int], weights: list[float], seed: int) -> None:
-        """rows_per_source: rows of each source, at least 1. weights: positive, any scale. seed: any integer."""
-        assert len(rows_per_source) == len(weights) > 0
+    def __init__(self, rows_per_source: Sequence[int], weights: Sequence[float] | Sequence[Phase], seed: int) -> None:
+        """rows_per_source: rows of each source, at least 1. weights: positive, any scale; or how they change from
+        phase to phase. seed: any integer."""
+        first = weights[0]
+        phases = list(weights) if isinstance(first, Phase) else [Phase(0, tuple(weights))]  # type: ignore[arg-type]
+        assert all(isinstance(phase, Phase) and len(phase.shares) == len(rows_per_source) for phase in phases)
         assert all(n > 0 for n in rows_per_source), rows_per_source
-        total = sum(weights)
         self.seed = seed
-        self._rows = rows_per_source
-        self._shares = [w / total for w in weights]
+        self._rows = list(rows_per_source)
+        self._phases: list[Phase] = phases  # type: ignore[assignment]
+        self._starts = [phase.first for phase in self._phases]
+        assert self._starts[0] == 0
+        assert self._starts == sorted(set(self._starts)), self._starts
+        self._before = [[0] * len(self._rows)]  # rows of each source drawn before each phase
+        for old, new in pairwise(self._phases):
+            counts = _split(new.first - old.first, old.shares)
+            self._before.append([a + b for a, b in zip(self._before[-1], counts, strict=True)])
         self._epochs: dict[tuple[int, int], Permutation] = {}
-        self._block: tuple[int, list[tuple[int, int]]] = (-1, [])
+        self._block: tuple[tuple[int, int], list[tuple[int, int]]] = ((-1, -1), [])
 
     def __getitem__(self, sample: int) -> tuple[int, int]:
         """(source, row) of a sample; row counts within the source."""
         if len(self._rows) == 1:
             return 0, self._row(0, sample)
-        number, within = divmod(sample, self._BLOCK)
-        if self._block[0] != number:
-            self._block = (number, self._draw(number))
+        number = bisect_right(self._starts, sample) - 1
+        block, within = divmod(sample - self._starts[number], self._BLOCK)
+        if self._block[0] != (number, block):
+            self._block = ((number, block), self._draw(number, block))
         source, nth = self._block[1][within]
         return source, self._row(source, nth)
 
-    def _drawn_before(self, number: int) -> list[int]:
-        """How many samples of each source all blocks before `number` hold.
+    def drawn(self, num_samples: int) -> list[int]:
+        """How many of the first `num_samples` each source gives (a block's samples all counted at its end)."""
+        number = bisect_right(self._starts, num_samples) - 1
+        counts = _split(num_samples - self._starts[number], self._phases[number].shares)
+        return [a + b for a, b in zip(self._before[number], counts, strict=True)]
 
-        Split one source at a time from what is left, so that each count only grows and the counts add up exactly.
-        """
-        left, share_left, counts = number * self._BLOCK, 1.0, []
-        for share in self._shares[:-1]:
-            taken = min(left, round(left * share / share_left))
-            counts.append(taken)
-            left, share_left = left - taken, share_left - share
-        return [*counts, left]
-
-    def _draw(self, number: int) -> list[tuple[int, int]]:
-        before, after = self._drawn_before(number), self._drawn_before(number + 1)
-        slots = [(s, n) for s in range(len(before)) for n in range(before[s], after[s])]
-        mixed = Permutation(len(slots), self.seed, "block", number)
+    def _draw(self, number: int, block: int) -> list[tuple[int, int]]:
+        first = self._starts[number] + block * self._BLOCK
+        end = first + self._BLOCK
+        if number + 1 < len(self._starts):
+            end = min(end, self._starts[number + 1])
+        shares, base = self._phases[number].shares, self._before[number]
+        before, after = (_split(n - self._starts[number], shares) for n in (first, end))
+        slots = [(s, base[s] + n) for s in range(len(base)) for n in range(before[s], after[s])]
+        key = ("block", block) if number == 0 else ("phase", number, block)
+        mixed = Permutation(len(slots), self.seed, *key)
         return [slots[mixed[i]] for i in range(len(slots))]
 
     def _row(self, source: int, nth: int) -> int:
@@ -90,3 +105,18 @@ class Order:
             self._epochs = {k: v for k, v in self._epochs.items() if k[0] != source or k[1] == epoch - 1}
             self._epochs[key] = Permutation(self._rows[source], self.seed, "epoch", source, epoch)
         return self._epochs[key][index]
+
+
+def _split(number: int, shares: Sequence[float]) -> list[int]:
+    """`number` samples over the sources by share, exactly.
+
+    Split one source at a time from what is left, so that each count only grows with `number`.
+    """
+    left, share_left, counts = number, sum(shares), [0] * len(shares)
+    used = [source for source, share in enumerate(shares) if share > 0]
+    for source in used[:-1]:
+        taken = min(left, round(left * shares[source] / share_left))
+        counts[source] = taken
+        left, share_left = left - taken, share_left - shares[source]
+    counts[used[-1]] = left
+    return counts

@@ -6,6 +6,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foundling.data.mixture import Phase
 from foundling.data.order import Order, Permutation
 
 WEIGHTS = st.lists(st.floats(0.01, 100.0), min_size=1, max_size=5)
@@ -90,3 +91,29 @@ def test_different_seeds_differ() -> None:
     assert [one[i] for i in range(300)] != [two[i] for i in range(300)]
     alone, other = (Order([50], [1.0], seed) for seed in (0, 1))
     assert [alone[i] for i in range(50)] != [other[i] for i in range(50)]
+
+
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=4), st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_phases_have_their_own_shares_and_no_row_is_skipped_or_doubled_within_an_epoch(
+    lengths: list[int], seed: int
+) -> None:
+    shares = [(0.5, 0.25, 0.25), (0.0, 0.9, 0.1), (1.0, 0.0, 0.0), (0.1, 0.2, 0.7)]
+    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    total = sum(lengths)
+    phases = [Phase(start, shares[i]) for i, start in enumerate(starts)] + [Phase(total, shares[0])]
+    rows = [40, 70, 110]
+    order = Order(rows, phases, seed)
+    drawn = [order[i] for i in range(total)]
+    for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        counts = Counter(source for source, _ in drawn[start : start + length])
+        for source, share in enumerate(shares[i]):
+            assert abs(counts[source] - length * share) <= 2.0
+            assert share > 0 or not counts[source]
+    for source, size in enumerate(rows):
+        mine = [row for s, row in drawn if s == source]
+        for first in range(0, len(mine) - size + 1, size):
+            assert sorted(mine[first : first + size]) == list(range(size))
+        assert order.drawn(total)[source] == len(mine)
+    jumped = Order(rows, phases, seed)
+    assert [jumped[i] for i in range(total - 1, -1, -max(1, total // 20))] == drawn[:: -max(1, total // 20)]
