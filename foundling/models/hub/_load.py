@@ -8,6 +8,7 @@ from torch import nn
 
 from foundling.core.errors import UserError
 from foundling.core.files import MANIFEST, read_json, sha256_of
+from foundling.core.log import logger
 from foundling.core.registry import load_part, part_names
 from foundling.models.hub._weights import Weights, some
 from foundling.models.hub.base import ConfigReader, Format, Weight
@@ -22,9 +23,9 @@ def format_of(data: dict[str, Any], what: str) -> Format:
     if kind not in part_names(FOLDER):
         raise UserError(f"{what}: model_type must be one of {', '.join(part_names(FOLDER))}", got=repr(kind))
     form: Format = load_part(FOLDER, kind).Format()
-    named = data.get("architectures") or [form.architecture]
-    if named != [form.architecture]:
-        raise UserError(f"{what}: architectures must be [{form.architecture!r}]", got=repr(named))
+    named, known = data.get("architectures") or [form.architecture], (form.architecture, *form.other_architectures)
+    if named not in [[name] for name in known]:
+        raise UserError(f"{what}: architectures must be {' or '.join(f'[{n!r}]' for n in known)}", got=repr(named))
     return form
 
 
@@ -53,21 +54,28 @@ def load_model(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> nn.
     """
     folder = Path(folder)
     form, config = _read_config(folder)
-    weights = form.weights(config)
-    stored = Weights(folder, form.base_prefix, form.head, form.unused_weights)
+    stored = Weights(folder, form)
     _verify(folder, stored.paths)
+    config, useless = form.fitted(config, stored.names)
+    if useless:
+        stored.leave_out(useless)
+        logger.warning("%s: left out, since no head here reads it: %s", folder, some(sorted(useless)))
+    weights = form.weights(config)
     with torch.device("meta"):
         model: nn.Module = config.build()
     ours = dict(model.named_parameters())
     assert {weight.ours for weight in weights} == set(ours), "a format must map every parameter"
-    tied_head = form.head not in {name for weight in weights for name in weight.theirs} and form.head in stored.names
-    _match(folder, stored, weights, ours, {form.head} if tied_head else set())
-    if tied_head and not torch.equal(stored.read(form.head), stored.read(form.embedding)):
-        raise UserError(
-            f"{form.head} must equal {form.embedding}, for tie_word_embeddings is true in {folder / CONFIG_FILE}",
-            got="different values",
-            do="set tie_word_embeddings to false if the head is meant to be its own",
-        )
+    mapped = {name for weight in weights for name in weight.theirs}
+    copies = {**form.copies, form.head: form.embedding}
+    copies = {name: of for name, of in copies.items() if name not in mapped and name in stored.names}
+    _match(folder, form, stored, weights, ours, set(copies))
+    for name, of in copies.items():
+        if not torch.equal(stored.read(name), stored.read(of)):
+            raise UserError(
+                f"{name} must equal {of}, to which it is tied (tie_word_embeddings in {folder / CONFIG_FILE})",
+                got="different values",
+                do="set tie_word_embeddings to false if the head is meant to be its own",
+            )
     state = {}
     for weight in weights:
         joined = weight.join([stored.read(name) for name in weight.theirs])
@@ -76,7 +84,9 @@ def load_model(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> nn.
     return model
 
 
-def _match(folder: Path, stored: Weights, weights: list[Weight], ours: dict[str, Any], extra: set[str]) -> None:
+def _match(
+    folder: Path, form: Format, stored: Weights, weights: list[Weight], ours: dict[str, Any], extra: set[str]
+) -> None:
     """The folder must hold exactly the weights that the config asks for, each of its shape."""
     expected: dict[str, tuple[int, ...]] = {}
     for weight in weights:
@@ -92,7 +102,20 @@ def _match(folder: Path, stored: Weights, weights: list[Weight], ours: dict[str,
     kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
     faults = [f"{kind}: {some(found)}" for kind, found in kinds.items() if found]
     if faults:
-        raise UserError(f"the weights of {folder} must be those that its {CONFIG_FILE} asks for", got="; ".join(faults))
+        raise UserError(
+            f"the weights of {folder} must be those that its {CONFIG_FILE} asks for",
+            got="; ".join(faults),
+            do=None if form.embedding in names else _who_they_look_like(stored, form),
+        )
+
+
+def _who_they_look_like(stored: Weights, form: Format) -> str | None:
+    """Another family whose token embedding these weights hold: a checkpoint under a wrong name."""
+    for kind in part_names(FOLDER):
+        other: Format = load_part(FOLDER, kind).Format()
+        if other.embedding != form.embedding and other.embedding in stored.names_in_files:
+            return f"they look like those of model_type {kind!r}, not {form.model_type!r}"
+    return None
 
 
 def _verify(folder: Path, paths: list[Path]) -> None:

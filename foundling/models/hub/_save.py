@@ -10,14 +10,18 @@ from torch import Tensor, nn
 from foundling.core.errors import UserError
 from foundling.core.files import whole_folder, write_json, write_manifest, write_text
 from foundling.core.registry import load_part, part_names
+from foundling.data.batch import rows_batch
 from foundling.models.hub._card import model_card
-from foundling.models.hub._load import CONFIG_FILE, FOLDER
+from foundling.models.hub._load import CONFIG_FILE, FOLDER, load_model
 from foundling.models.hub._weights import write_weights
 from foundling.models.hub.base import Format, Weight
 from foundling.tokenizers.base import Tokenizer
 
 MAX_SHARD_BYTES = 5 * 10**9
 """Largest weight file: what model hubs and file systems take without special care."""
+_PROBE_ROWS, _PROBE_TOKENS = 2, 8
+_PROBE_TOLERANCE = 1e-5
+"""The same weights give the same answers to the bit; a kernel that is chosen by alignment may round otherwise."""
 
 
 def format_for(config: Any) -> Format:
@@ -50,7 +54,7 @@ def save_model(
     as they are. weights: whole tensors by our parameter names that stand for the model's own, such as fp32 masters or
     a sharded model's gathered parameters. inputs: name -> sha256 or key of what the model was made from.
     UserError: no format writes this config, the tokenizer has more ids than the model, a weight is missing or not
-    finite, the disk is full.
+    finite, the disk is full, or the written folder, loaded again, does not answer random tokens as the weights do.
     """
     folder = Path(folder)
     config: Any = model.config
@@ -61,29 +65,34 @@ def save_model(
             got=f"one of {tokenizer.vocab_size}",
         )
     source = dict(weights) if weights is not None else {k: v.detach() for k, v in model.named_parameters()}
-    tensors = _theirs(form.weights(config), source, dtype)
+    tensors = {form.file_name(config, k): v for k, v in _theirs(form.weights(config), source, dtype).items()}
     written = dtype or next(iter(source.values())).dtype
-    ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_id", None) for role in ("bos", "eos", "pad")}
+    generates = form.pipeline == "text-generation"
     described = {
-        "architectures": [form.architecture],
+        "architectures": [form.architecture_of(config)],
         "model_type": form.model_type,
         "dtype": str(written).removeprefix("torch."),
         **form.write_config(config),
-        "use_cache": True,
-        "bos_token_id": ids["bos_token_id"],
-        "eos_token_id": ids["eos_token_id"],  # no pad id: transformers would not train that token's embedding
+        **({"use_cache": True} if generates else {}),
+        **{f"{role}_token_id": getattr(tokenizer, f"{role}_id", None) for role in form.token_roles},
     }
     num_parameters = sum(source[weight.ours].numel() for weight in form.weights(config))
-    facts = {"architecture": form.architecture, "weights": described["dtype"]}
+    facts = {"architecture": form.architecture_of(config), "weights": described["dtype"]}
     facts |= {key: getattr(config, key) for key in ("layers", "width", "heads", "vocab_size", "max_positions")}
     with whole_folder(folder) as temporary:
         write_json(temporary / CONFIG_FILE, described)
-        known_ids = {key: value for key, value in ids.items() if value is not None}
-        write_json(temporary / "generation_config.json", {**known_ids, **(generation or {})})
+        if generates:
+            ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_id", None) for role in ("bos", "eos", "pad")}
+            known_ids = {key: value for key, value in ids.items() if value is not None}
+            write_json(temporary / "generation_config.json", {**known_ids, **(generation or {})})
         write_weights(temporary, tensors, max_shard_bytes)
+        _must_answer_alike(temporary, folder, form, config, source, written)
         if tokenizer is not None:
             tokenizer.write_files(temporary)
-        page = model_card(card, name=folder.resolve().name, facts=facts, num_parameters=num_parameters)
+        page = model_card(
+            card, name=folder.resolve().name, facts=facts, num_parameters=num_parameters,
+            pipeline=form.pipeline, auto_class=form.auto_class,
+        )  # fmt: skip
         write_text(temporary / "README.md", page)
         write_manifest(
             temporary,
@@ -91,6 +100,29 @@ def save_model(
             settings=config.model_dump(),
             inputs={**({"tokenizer": tokenizer.sha256} if tokenizer else {}), **(inputs or {})},
             counts={"parameters": num_parameters},
+        )
+
+
+def _must_answer_alike(
+    written: Path, folder: Path, form: Format, config: Any, source: Mapping[str, Tensor], dtype: torch.dtype
+) -> None:
+    """Loads what was written and compares its answers to a few random tokens with those of the weights it came from."""
+    with torch.device("meta"):
+        live: nn.Module = config.build()
+    state = {name: source[name].detach().to("cpu", dtype).float() for name, _ in live.named_parameters()}
+    live.load_state_dict(state, assign=True)
+    generator = torch.Generator().manual_seed(0)
+    shape = (_PROBE_ROWS, min(_PROBE_TOKENS, config.max_positions))
+    tokens_RT = torch.randint(0, config.vocab_size, shape, generator=generator)
+    batch = rows_batch(tokens_RT, tokens_RT)
+    with torch.inference_mode():
+        ours, theirs = (form.probe(model.eval(), batch) for model in (live, load_model(written)))
+    worst = max((a - b).abs().max().item() for a, b in zip(ours, theirs, strict=True))
+    if not worst <= _PROBE_TOLERANCE:
+        raise UserError(
+            f"the model written to {folder} must answer as the model itself does",
+            got=f"answers that differ by up to {worst:g}",
+            do="nothing was kept; write it to another disk, and report it if it happens again",
         )
 
 

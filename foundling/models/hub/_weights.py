@@ -12,6 +12,8 @@ from torch import Tensor
 
 from foundling.core.errors import UserError
 from foundling.core.files import read_json, write_json
+from foundling.core.log import logger
+from foundling.models.hub.base import Format
 
 SAFETENSORS = "model.safetensors"
 TORCH_FILE = "pytorch_model.bin"
@@ -58,6 +60,7 @@ class TorchFile(WeightFile):
             raise UserError(f"{path} must hold weights and nothing else", got=_one_line(error)) from error
         if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
             raise UserError(f"{path} must hold weights by name", got=type(state).__name__)
+        logger.info("%s: an old file, read as weights and nothing else; what is saved from it is safetensors", path)
         self._state: dict[str, Tensor] = state
         self.names = list(state)
 
@@ -71,20 +74,30 @@ class TorchFile(WeightFile):
 class Weights:
     """All weights of a folder, under the names that its language model has for them."""
 
-    def __init__(self, folder: Path, base_prefix: str, head: str, unused: tuple[str, ...]) -> None:
-        """base_prefix, head: names without the prefix get it, except the head. unused: patterns that are left out."""
+    def __init__(self, folder: Path, form: Format) -> None:
+        """form: its base_prefix is given to the names of a bare base model (the head has none), and it says what
+        weights were called in older files, and which hold no trained value."""
         self.paths, files = _open(folder)
         stored = {name: file for file in files for name in file.names}
-        bare = not any(name.startswith(base_prefix) for name in stored)
+        bare = not any(name.startswith(form.base_prefix) for name in stored)
         self._at: dict[str, tuple[WeightFile, str]] = {}
         for name, file in stored.items():
-            full = name if not bare or name == head else base_prefix + name
-            if not any(re.fullmatch(pattern, full) for pattern in unused):
+            full = name if not bare or name == form.head else form.base_prefix + name
+            for pattern, now in form.renames:
+                full = re.sub(pattern, now, full)
+            if not any(re.fullmatch(pattern, full) for pattern in form.unused_weights):
                 self._at[full] = (file, name)
+
+    def leave_out(self, names: set[str]) -> None:
+        self._at = {name: place for name, place in self._at.items() if name not in names}
 
     @property
     def names(self) -> set[str]:
         return set(self._at)
+
+    @property
+    def names_in_files(self) -> set[str]:
+        return {stored for _, stored in self._at.values()}
 
     def shape(self, name: str) -> tuple[int, ...]:
         file, stored = self._at[name]

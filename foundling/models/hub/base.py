@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor
 
 from foundling.core.errors import UserError
+from foundling.data.batch import Batch
 
 INITIALIZER_RANGE = 0.02
 """What a config says that says nothing of its initial values."""
@@ -133,6 +134,18 @@ class Format(ABC):
     """Their name of the head; not in the file where it is tied to the embedding."""
     unused_weights: ClassVar[tuple[str, ...]] = ()
     """Patterns (regular expressions, whole names) of buffers in old files that hold no trained value."""
+    other_architectures: ClassVar[tuple[str, ...]] = ()
+    """Further class names that `architectures` may hold: the same model with fewer heads."""
+    renames: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """(pattern, replacement) of what weights were called in older files."""
+    copies: ClassVar[dict[str, str]] = {}
+    """Weights that a file may hold besides, and what each must equal: they are tied to it."""
+    token_roles: ClassVar[tuple[str, ...]] = ("bos", "eos")  # no pad: transformers would not train its embedding
+    """The special tokens whose ids stand in config.json."""
+    pipeline: ClassVar[str | None] = "text-generation"
+    """What model hubs call the task; None: no task of theirs. A model that generates has a generation_config.json."""
+    auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    """The class of transformers that reads the folder, for the card."""
 
     @abstractmethod
     def read_config(self, keys: ConfigReader, what: str) -> Any:
@@ -149,3 +162,21 @@ class Format(ABC):
     @abstractmethod
     def weights(self, config: Any) -> list[Weight]:
         """How every parameter of a model of this config lies in theirs; a tied head is left out."""
+
+    def fitted(self, config: Any, names: set[str]) -> tuple[Any, set[str]]:
+        """The config of what a file really holds (heads that its config.json does not tell of), and the weights in it
+        that are of no use; names: of the file's weights."""
+        return config, set()
+
+    def architecture_of(self, config: Any) -> str:
+        """What `architectures` holds for a model of this config."""
+        return self.architecture
+
+    def file_name(self, config: Any, name: str) -> str:
+        """What a weight is called in a file that is written for this config."""
+        return name
+
+    def probe(self, model: Any, batch: Batch) -> list[Tensor]:
+        """What a written model must answer as the live one does, to rows of random tokens."""
+        out = model(batch)
+        return [out.logits(), *([] if out.next_logits_RC is None else [out.next_logits_RC])]
