@@ -41,7 +41,9 @@ def tiny_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_corpus(tiny_texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus folder of `tiny_texts`, a tenth of it for validation."""
     out = tmp_path_factory.mktemp("corpus") / "corpus"
-    corpus_build.build_corpus([str(tiny_texts)], out, corpus_build.Config(valid_fraction=0.1))
+    corpus_build.build_corpus(
+        [str(tiny_texts)], out, corpus_build.Config(valid_fraction=0.1, steps=corpus_build.preset("plain"))
+    )
     return out
 
 

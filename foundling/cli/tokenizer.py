@@ -40,7 +40,7 @@ def train(
 ) -> None:
     """Trains on the documents of the corpus's train split and writes a folder in the Hugging Face layout.
 
-    Raw text is cleaned as `foundling corpus build` does it by default. Settings (by kind): special_tokens,
+    Raw text is cleaned as `pretrain` does it (steps=plain). Settings (by kind): special_tokens,
     extra_tokens, min_count, lowercase, coverage, max_piece.
     """
     from foundling.core.config import override, validate
@@ -94,11 +94,11 @@ def _show(tokenizer: "Tokenizer", corpus: "Corpus", out: Path | None) -> None:
 def _opened(paths: list[Path], beside: Path, *, cleaned: bool) -> "Iterator[Corpus]":
     """The corpus in a folder, or one made of raw text that is gone afterwards.
 
-    cleaned: as a corpus is by default; otherwise every character stays as it is and every document counts.
+    cleaned: as `pretrain` does it (steps=plain); otherwise every character stays as it is and every document counts.
     """
     from foundling.core.errors import UserError
     from foundling.core.files import MANIFEST
-    from foundling.corpus.build import Config, build_corpus
+    from foundling.corpus.build import Config, build_corpus, preset
     from foundling.corpus.folder import open_corpus
 
     if not paths:
@@ -108,5 +108,5 @@ def _opened(paths: list[Path], beside: Path, *, cleaned: bool) -> "Iterator[Corp
         return
     beside.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".foundling-corpus-", dir=beside) as temporary:
-        config = Config() if cleaned else Config(steps=[], valid_fraction=0)
+        config = Config(steps=preset("plain")) if cleaned else Config(steps=[], valid_fraction=0)
         yield build_corpus(paths, Path(temporary) / "corpus", config)

@@ -1,19 +1,18 @@
 """Raw text to a corpus folder: read, cleaned by steps, split, counted.
 
 What runs where: readers give rows in the order of the inputs; the steps run over batches of them in worker processes
-(`engine`); one consumer, in order, decides what needs the whole corpus (duplicates), splits and writes. So the result
-does not depend on the number of workers, and no more than a few dozen megabytes of text are in memory at a time.
+(`engine`); one consumer, in order, asks the steps that know the whole corpus (duplicates), counts and writes
+(`stages`). So the result does not depend on the number of workers, no more than a few dozen megabytes of text are in
+memory at a time, and a build that is killed goes on when it is started again (`work`).
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
 import yaml
 from pydantic import Field, field_validator
 
@@ -35,18 +34,18 @@ from foundling.corpus.engine import run_segment
 from foundling.corpus.folder import KIND, Corpus, open_corpus
 from foundling.corpus.inputs import READERS, InputFile, find_inputs, hashes_of
 from foundling.corpus.report import render
-from foundling.corpus.rows import READ, SAMPLE_CHARACTERS, batched, read_rows, segments
-from foundling.corpus.shards import DOCUMENTS, DROPPED, ShardWriter, read_shards
-from foundling.corpus.split import Splitter, move
-from foundling.corpus.steps.base import CorpusStep
+from foundling.corpus.rows import read_batches
+from foundling.corpus.split import Splitter
+from foundling.corpus.stages import write_corpus
 from foundling.corpus.streams import Stream
-from foundling.corpus.tally import Tally
+from foundling.corpus.tally import counts
+from foundling.corpus.work import code_identity, open_work, sweep
 
 STEPS = "corpus.steps"
 Progress = Callable[[int, int, int], None]
 """Called with (bytes of the input files read so far, their total, documents kept so far)."""
 
-_FORMAT_VERSION = 1  # raised when the same settings would give another folder
+_FORMAT_VERSION = 2  # raised when the same settings would give another folder
 _FROM_FOLDER, _FROM_FILE = "from:folder", "from:file"
 _SMALL_BYTES = 32 << 20  # below, starting worker processes costs more than they save
 
@@ -114,14 +113,16 @@ def build_corpus(
     found = find_inputs(sources, _reader(config), out)
     readers = {file.name: _settled(file, config) for file in found}
     tags = {file.name: (_tag(config.source, file), _tag(config.domain, file)) for file in found}
-    workers = config.workers or _num_workers(sum(file.num_bytes for file in found))
-    inputs = hashes_of(found, workers)
+    total_bytes = sum(file.num_bytes for file in found)
+    workers = config.workers or _num_workers(total_bytes)
+    inputs = hashes_of(found, workers) | _input_hashes(config.steps)
     settings = {
         **{key: value for key, value in resolved(config).items() if key != "workers"},
         "format_version": _FORMAT_VERSION,
         "files": hash_of([[file.name, *tags[file.name], resolved(readers[file.name])] for file in found]),
     }
     if is_current(out, KIND, artefact_key(KIND, settings, inputs)):
+        sweep(out)
         logger.info("%s is up to date", out)
         return open_corpus(out)
     if (out / MANIFEST).exists() and not replace:
@@ -130,14 +131,40 @@ def build_corpus(
             got="one that differs",
             do="choose another folder, or replace it (--replace)",
         )
-    tally = Tally([step.kind for step in config.steps])
-    with whole_folder(out) as folder:
-        rows = read_rows(found, lambda file: tags[file.name], readers)
-        _write_documents(rows, folder, config, tally, workers, _reporter(found, progress))
-        counts = tally.counts()
-        write_text(folder / "report.html", render(counts, settings, tally.samples))
-        write_manifest(folder, KIND, settings=settings, inputs=inputs, counts=counts)
+    identity = [artefact_key(KIND, settings, inputs), code_identity(Path(__file__).parent)]
+    with open_work(out, identity) as work, whole_folder(out) as folder:
+        tallies, kept = write_corpus(
+            lambda place: read_batches(found, lambda file: tags[file.name], readers, place),
+            config.steps,
+            Splitter(config.valid_fraction, config.seed),
+            folder,
+            work,
+            partial(run_segment, workers=workers),
+            total_bytes,
+            lambda share, num: progress(round(share * total_bytes), total_bytes, num) if progress else None,
+        )
+        figures = counts(tallies, kept)
+        write_text(folder / "report.html", render(figures, settings, _samples(figures)))
+        write_manifest(folder, KIND, settings=settings, inputs=inputs, counts=figures)
     return open_corpus(out)
+
+
+def _samples(figures: dict[str, Any]) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """(step, reason) -> (id, beginning) of some that were dropped."""
+    samples: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for step in figures["steps"]:
+        for reason, examples in step["examples"].items():
+            samples.setdefault((step["step"], reason), []).extend((e["id"], e["sample"]) for e in examples)
+    return samples
+
+
+def _input_hashes(steps: Sequence[PartConfig]) -> dict[str, str]:
+    """Of the files that steps read themselves."""
+    hashes: dict[str, str] = {}
+    for number, step in enumerate(steps):
+        if hasattr(step, "input_hashes"):
+            hashes |= {f"steps.{number}.{step.kind}: {name}": value for name, value in step.input_hashes().items()}
+    return hashes
 
 
 def _check_place(out: Path) -> None:
@@ -186,128 +213,3 @@ def _num_workers(num_bytes: int) -> int:
     if num_bytes < _SMALL_BYTES:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _reporter(files: Sequence[InputFile], progress: Progress | None) -> Callable[[int, int], None]:
-    total, done = sum(file.num_bytes for file in files), 0
-
-    def report(consumed_bytes: int, num_documents: int) -> None:
-        nonlocal done
-        done += consumed_bytes
-        if progress is not None:
-            progress(min(done, total), total, num_documents)
-
-    return report
-
-
-def _write_documents(
-    rows: Iterator[dict[str, Any]],
-    folder: Path,
-    config: Config,
-    tally: Tally,
-    workers: int,
-    report: Callable[[int, int], None],
-) -> None:
-    """Runs the steps, a segment after the other, and writes `documents/` and `dropped/`."""
-    parts = segments(config.steps)
-    splitter = Splitter(config.valid_fraction, config.seed)
-    batches: Callable[[], Iterator[pa.RecordBatch]] = partial(batched, rows, READ)
-    first_step = 0
-    with ShardWriter(folder / "dropped", "dropped", DROPPED) as dropped:
-        for number, part in enumerate(parts):
-            consumer = _Consumer(tally, dropped, first_step, part, report)
-            stage = folder / f"stage-{number}"
-            with closing(run_segment(batches, part, workers)) as cleaned:
-                kept = map(consumer.kept, cleaned)
-                if number == len(parts) - 1:
-                    _write_split(kept, folder / "documents", splitter, tally)
-                else:
-                    with ShardWriter(stage, "rows", READ) as writer:
-                        for batch in kept:
-                            writer.write(batch)
-            batches = partial(read_shards, stage, "rows", 512)
-            _remove_stage(folder / f"stage-{number - 1}")
-            first_step += len(part)
-    tally.tell_rest()
-    if not tally.read["num_documents"]:
-        examples = [example for entry in tally.problems.values() for example in entry["examples"]]
-        raise UserError("a corpus needs at least one readable document", got="; ".join(examples[:3]) or "empty files")
-    if not sum(splitter.num_documents.values()):
-        raise UserError(
-            "a corpus needs at least one document that all steps keep",
-            got=f"{tally.read['num_documents']} read, none left: {'; '.join(tally.step_total())}",
-            do="loosen the steps' settings",
-        )
-    if moving := splitter.to_move():
-        content_hash, old, new = moving
-        tally.moved(old, new, move(folder / "documents", content_hash, old, new))
-
-
-def _write_split(batches: Iterator[pa.RecordBatch], documents: Path, splitter: Splitter, tally: Tally) -> None:
-    with ShardWriter(documents, "train", DOCUMENTS) as train, ShardWriter(documents, "valid", DOCUMENTS) as valid:
-        for batch in batches:
-            splits = [splitter.split_of(content_hash) for content_hash in batch["content_hash"].to_pylist()]
-            light = batch.select(["source", "domain", "language", "num_characters", "sizes"]).to_pylist()
-            for row, split in zip(light, splits, strict=True):
-                tally.kept(row, split, row["sizes"][-1])
-            column = pa.array(splits, pa.string())
-            tagged = batch.append_column("split", column)
-            for name, writer in (("train", train), ("valid", valid)):
-                writer.write(tagged.filter(pa.array([split == name for split in splits], pa.bool_())))
-
-
-def _remove_stage(stage: Path) -> None:
-    if stage.is_dir():
-        for path in stage.iterdir():
-            path.unlink()
-        stage.rmdir()
-
-
-class _Consumer:
-    """Takes the batches of one segment in order: tells problems, asks the corpus step, counts, notes the dropped."""
-
-    def __init__(
-        self,
-        tally: Tally,
-        dropped: ShardWriter,
-        first_step: int,
-        part: Sequence[PartConfig],
-        report: Callable[[int, int], None],
-    ) -> None:
-        self._tally, self._dropped, self._first, self._report = tally, dropped, first_step, report
-        self._kinds = [config.kind for config in part]
-        last: Any = part[-1].build() if part else None
-        self._corpus_step: CorpusStep | None = last if isinstance(last, CorpusStep) else None
-        self._num_kept = 0
-
-    def kept(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The rows of a batch of `CLEANED` that stay."""
-        columns = ["id", "problem", "detail", "count", "drop_step", "drop_reason", "drop_detail", "sizes", "signature"]
-        stays, lost, consumed = [], [], 0
-        for index, row in enumerate(batch.select([*columns, "consumed_bytes"]).to_pylist()):
-            consumed += row["consumed_bytes"] or 0
-            if row["problem"] is not None:
-                self._tally.problem(row["id"], row["problem"], row["detail"], row["count"])
-                stays.append(False)
-                continue
-            if self._first == 0:
-                self._tally.document_read(row["sizes"][0])
-            step, reason, detail = row["drop_step"], row["drop_reason"], row["drop_detail"]
-            if step is None and self._corpus_step is not None:
-                drop = self._corpus_step.admit(row["signature"])
-                if drop is None:
-                    row["sizes"].append(row["sizes"][-1])
-                else:
-                    step, reason, detail = self._kinds[-1], drop.reason, drop.detail
-            self._tally.passed(self._first, row["sizes"])
-            stays.append(step is None)
-            if step is not None:
-                sample = batch["text"][index].as_py()[:SAMPLE_CHARACTERS]
-                at = self._first + len(row["sizes"]) - 1
-                self._tally.dropped(step, at, reason, row["id"], sample)
-                lost.append({"id": row["id"], "step": step, "reason": reason, "detail": detail, "sample": sample})
-        self._dropped.write(pa.RecordBatch.from_pylist(lost, schema=DROPPED))
-        self._num_kept += sum(stays)
-        if self._first == 0:  # later segments read what the first one kept
-            self._report(consumed, self._num_kept)
-        return batch.filter(pa.array(stays, pa.bool_()))

@@ -15,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from foundling.core.config import PartConfig
-from foundling.corpus.rows import CLEANED, READ, Segment
+from foundling.corpus.rows import CLEANED, READ
+from foundling.corpus.segment import Segment
 
 # Read by daft: no telemetry, and the console is ours.
 os.environ["DO_NOT_TRACK"] = "1"
@@ -33,14 +34,15 @@ _CLEANED = daft.DataType.from_arrow_type(pa.struct(list(CLEANED)))
 
 
 def run_segment(
-    batches: Callable[[], Iterator[pa.RecordBatch]], configs: Sequence[PartConfig], workers: int
+    batches: Callable[[], Iterator[pa.RecordBatch]], configs: Sequence[PartConfig], is_last: bool, workers: int
 ) -> Generator[pa.RecordBatch, None, None]:
     """Batches of `CLEANED`, in the order of `batches()` (of `READ`), whatever the number of workers.
 
-    workers: processes for the steps; 1 runs them in this process. Close the iterator to stop early.
+    is_last: no segment follows. workers: processes for the steps; 1 runs them in this process. Close the iterator to
+    stop early. What `batches()` raises is raised here.
     """
     gate = _Gate(IN_FLIGHT_BYTES)
-    steps = daft.cls(use_process=workers > 1, max_concurrency=workers)(_Steps)(list(configs))
+    steps = daft.cls(use_process=workers > 1, max_concurrency=workers)(_Steps)(list(configs), is_last)
     frame = _Source(batches, gate).read()
     frame = frame.select(steps.run(*(daft.col(name) for name in READ.names)).alias("row"))
     results = frame.to_arrow_iter(results_buffer_size=max(2, workers))
@@ -48,6 +50,8 @@ def run_segment(
         for result in results:
             gate.release(result.num_rows)
             yield pa.RecordBatch.from_struct_array(result.column("row")).cast(CLEANED)
+        if gate.error is not None:
+            raise gate.error
     finally:
         gate.shut()
         results.close()
@@ -56,8 +60,8 @@ def run_segment(
 class _Steps:
     """A segment as Daft calls it: columns in, one struct column out, so that text crosses the border once."""
 
-    def __init__(self, configs: list[PartConfig]) -> None:
-        self._segment = Segment(configs)
+    def __init__(self, configs: list[PartConfig], is_last: bool) -> None:
+        self._segment = Segment(configs, is_last)
 
     @daft.method.batch(return_dtype=_CLEANED)
     def run(self, *columns: Any) -> pa.Array:
@@ -75,6 +79,7 @@ class _Gate:
         self._num_bytes = 0
         self._lock = Lock()
         self.is_shut = False
+        self.error: Exception | None = None
 
     def enter(self, batch: pa.RecordBatch) -> None:
         with self._lock:
@@ -127,10 +132,18 @@ class _Task(DataSourceTask):
         return _READ
 
     async def read(self) -> AsyncIterator[Any]:
-        for batch in self._batches():
+        batches = self._batches()
+        while (batch := self._next(batches)) is not None:
             while self._gate.is_full:
                 await asyncio.sleep(_POLL_SECONDS)
             if self._gate.is_shut:
                 return
             self._gate.enter(batch)
             yield daft.recordbatch.RecordBatch.from_arrow_record_batches([batch], READ)
+
+    def _next(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+        try:
+            return next(batches, None)
+        except Exception as error:  # raised again by `run_segment`: Daft would make another error of it
+            self._gate.error = error
+            return None

@@ -18,13 +18,13 @@ from foundling.core.errors import UserError
 from foundling.corpus.build import Config, build_corpus
 from foundling.corpus.document import Document
 from foundling.corpus.folder import Corpus, open_corpus
-from foundling.corpus.shards import dropped_rows
+from foundling.corpus.shards import dropped_rows, problem_rows
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "corpora"
 
 
 def config(**values: Any) -> Config:
-    return validate(Config, {"workers": 1, **values}, "corpus")
+    return validate(Config, {"workers": 1, "steps": "plain", **values}, "corpus")
 
 
 def write(path: Path, data: str | bytes) -> Path:
@@ -268,21 +268,34 @@ def test_bad_lines_are_told_and_the_rest_used(tmp_path: Path, told: pytest.LogCa
         jsonl({"text": "one"}) + "\n".join(bad) + "\n\n" + jsonl({"text": "a\ud800b"}).replace("\ud800", "\\ud800")
     )
     path = write(tmp_path / "a.jsonl", content)
-    corpus = build_corpus([path], tmp_path / "out", config())
+    corpus = build_corpus([path], tmp_path / "out", config(steps=[]))
     assert sorted(texts(corpus)) == ["a\ufffdb", "one"]
     problems = corpus.manifest["counts"]["problems"]
     assert (problems["malformed_line"]["count"], problems["no_text"]["count"]) == (3, 2)
-    assert "a.jsonl: line 2 is not a JSON object" in told.text
-    assert "a.jsonl: line 4 has no text in 'text'" in told.text
+    assert problems["malformed_line"]["lines"] == {"a.jsonl": "2-3, 6"}
+    assert problems["no_text"]["lines"] == {"a.jsonl": "4-5"}
+    assert "a.jsonl: 3 lines left out: not a JSON object (lines 2-3, 6)" in told.text
+    rows = list(problem_rows(corpus.dir))
+    assert [(row["file"], row["line"], row["kind"]) for row in rows] == [
+        ("a.jsonl", line, kind)
+        for line, kind in zip(
+            range(2, 7), ["malformed_line", "malformed_line", "no_text", "no_text", "malformed_line"], strict=True
+        )
+    ]
+    assert [row["line"] for row in problem_rows(corpus.dir, "no_text")] == [4, 5]
 
 
 def test_many_bad_lines_do_not_flood(tmp_path: Path, told: pytest.LogCaptureFixture) -> None:
-    path = write(tmp_path / "a.jsonl", jsonl({"text": "one"}) + "bad\n" * 1000)
-    corpus = build_corpus([path], tmp_path / "out", config())
+    for name in "abcdefgh":
+        write(tmp_path / "in" / f"{name}.jsonl", jsonl({"text": "one"}) + 'bad\n{"text": "two"}\n' * 1000)
+    corpus = build_corpus([tmp_path / "in"], tmp_path / "out", config())
     problem = corpus.manifest["counts"]["problems"]["malformed_line"]
-    assert (problem["count"], len(problem["examples"])) == (1000, 20)
-    assert told.text.count("is not a JSON object") == 5
-    assert "1000 lines left out: not a JSON object, in all" in told.text
+    assert (problem["count"], len(problem["examples"])) == (8000, 20)
+    assert problem["lines"]["in/c.jsonl"] == ", ".join(str(line) for line in range(2, 2001, 2))
+    assert sum(1 for row in problem_rows(corpus.dir) if row["file"] == "in/h.jsonl") == 1000
+    assert told.text.count("(lines 2, 4, 6") == 5
+    assert "and 980 more)" in told.text
+    assert "8000 lines left out: not a JSON object, in all" in told.text
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])

@@ -11,7 +11,8 @@ import pytest
 
 from foundling.core.config import PartConfig
 from foundling.corpus import engine
-from foundling.corpus.rows import READ, Segment
+from foundling.corpus.rows import READ
+from foundling.corpus.segment import Segment
 from foundling.corpus.steps import length, unicode
 
 STEPS: list[PartConfig] = [unicode.Config(kind="unicode"), length.Config(kind="length", min_characters=3)]
@@ -29,8 +30,8 @@ def batches(num_batches: int, num_bytes: int, produced: list[int]) -> Iterator[p
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_engine_gives_what_the_segment_gives_in_order(workers: int) -> None:
-    wanted = [row for batch in batches(40, 100, []) for row in Segment(STEPS).run(batch).to_pylist()]
-    got = engine.run_segment(lambda: batches(40, 100, []), STEPS, workers)
+    wanted = [row for batch in batches(40, 100, []) for row in Segment(STEPS, True).run(batch).to_pylist()]
+    got = engine.run_segment(lambda: batches(40, 100, []), STEPS, True, workers)
     assert [row for batch in got for row in batch.to_pylist()] == wanted
 
 
@@ -38,7 +39,7 @@ def test_the_source_waits_for_a_slow_consumer(monkeypatch: pytest.MonkeyPatch) -
     """100 batches of 1 MB with a bound of 4 MB: without the gate, all of them are read at once."""
     monkeypatch.setattr(engine, "IN_FLIGHT_BYTES", 4 << 20)
     produced: list[int] = []
-    got = engine.run_segment(lambda: batches(100, 1 << 18, produced), STEPS, 1)
+    got = engine.run_segment(lambda: batches(100, 1 << 18, produced), STEPS, True, 1)
     next(got)
     time.sleep(0.3)
     assert 2 <= len(produced) <= 12

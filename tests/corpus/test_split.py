@@ -16,7 +16,7 @@ def built(folder: Path, texts: list[str], **values: Any) -> Corpus:
     folder.mkdir(exist_ok=True)
     path = folder / "a.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    config = validate(Config, {"workers": 1, **values}, "corpus")
+    config = validate(Config, {"workers": 1, "steps": "plain", **values}, "corpus")
     return build_corpus([path], folder / "out", config, replace=True)
 
 

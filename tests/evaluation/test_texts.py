@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foundling.core.errors import UserError
-from foundling.corpus.build import Config, build_corpus
+from foundling.corpus.build import Config, build_corpus, preset
 from foundling.evaluation.texts import read_texts
 
 
@@ -32,7 +32,9 @@ def test_a_field_of_another_name(tmp_path: Path) -> None:
 def test_a_corpus_folder_gives_its_split(tmp_path: Path) -> None:
     lines = [json.dumps({"text": f"document number {i} of the corpus, long enough to be kept " * 3}) for i in range(60)]
     (tmp_path / "news.jsonl").write_text("\n".join(lines))
-    corpus = build_corpus([tmp_path / "news.jsonl"], tmp_path / "corpus", Config(valid_fraction=0.2, workers=1))
+    corpus = build_corpus(
+        [tmp_path / "news.jsonl"], tmp_path / "corpus", Config(valid_fraction=0.2, workers=1, steps=preset("plain"))
+    )
     valid = list(read_texts([tmp_path / "corpus"], split="valid"))
     assert [text for _, text in valid] == [document.text for document in corpus.documents("valid")]
     assert {source for source, _ in valid} == {"news"}

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from foundling.cli.tokenizer import app
 from foundling.core.errors import UserError
 from foundling.core.files import read_json
-from foundling.corpus.build import Config, build_corpus
+from foundling.corpus.build import Config, build_corpus, preset
 from foundling.tokenizers.base import load_tokenizer
 from tests.tokenizers.texts import texts
 
@@ -39,7 +39,7 @@ def test_train_from_raw_text_and_report(raw: Path, tmp_path: Path) -> None:
 
 
 def test_a_corpus_folder_gives_what_its_raw_text_gives(raw: Path, tmp_path: Path) -> None:
-    build_corpus([raw], tmp_path / "corpus", Config())
+    build_corpus([raw], tmp_path / "corpus", Config(steps=preset("plain")))
     _run("train", tmp_path / "corpus", "--vocab-size", 400, "--out", tmp_path / "a")
     _run("train", raw, "--vocab-size", 400, "--out", tmp_path / "b")
     assert load_tokenizer(tmp_path / "a").sha256 == load_tokenizer(tmp_path / "b").sha256

@@ -1,0 +1,172 @@
+"""Steps as far as they need no other document, over one batch of rows: the work that runs in parallel.
+
+Plain pyarrow: what runs these batches, where and in how many processes, is `engine`'s affair.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from foundling.core.config import PartConfig
+from foundling.corpus.document import Document, Drop
+from foundling.corpus.notes import SAMPLE_CHARACTERS, StepNotes
+from foundling.corpus.rows import CLEANED, READ
+from foundling.corpus.steps.base import CorpusStep, DocumentStep, SurveyStep
+
+
+class Segment:
+    """Steps up to and including the first that must know other documents, of which only the signature is taken.
+
+    is_last: no segment follows, so the text is final and its hash is taken.
+    """
+
+    def __init__(self, configs: Sequence[PartConfig], is_last: bool) -> None:
+        built = [(config.kind, config.build()) for config in configs]
+        self._steps: list[tuple[str, DocumentStep]] = [(k, s) for k, s in built if isinstance(s, DocumentStep)]
+        last = built[-1][1] if built else None
+        self._signer = last if isinstance(last, CorpusStep | SurveyStep) else None
+        self._is_last = is_last
+
+    def run(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows of `READ` to as many rows of `CLEANED`. A row that a step dropped keeps the beginning of its text."""
+        rows = _Rows(batch)
+        notes = [StepNotes() for _ in self._steps]
+        read = [0, 0]  # documents, bytes
+        for index, document in rows.documents():
+            num_bytes = rows.sizes[index]
+            read[0] += 1
+            read[1] += num_bytes
+            for (kind, step), note in zip(self._steps, notes, strict=True):
+                answer = step.apply(document)
+                if answer is document:  # most documents at most steps
+                    note.kept(num_bytes)
+                    continue
+                document, num_bytes = take(note, document, answer, num_bytes)
+                if isinstance(answer, Drop):
+                    rows.drop(index, kind, answer)
+                    break
+            else:
+                rows.put(index, document, self._signer.signature(document) if self._signer else None)
+        told = {"read": read, "steps": [note.plain() for note in notes]}
+        return rows.batch(json.dumps(told), self._is_last)
+
+
+def take(note: StepNotes, document: Document, answer: Document | Drop, num_bytes: int) -> tuple[Document, int]:
+    """Notes what a step answered to a document of `num_bytes`; the document that goes on (or went), and its bytes."""
+    if isinstance(answer, Drop):
+        note.drop(answer, document.id, document.text[:SAMPLE_CHARACTERS])
+        return document, num_bytes
+    if answer.found:
+        note.find(answer.found)
+        answer = replace(answer, found={})  # else the next step's unchanged answer would tell it again
+    if answer.text != document.text:
+        note.changed(document.id, document.text, answer.text)
+        num_bytes = len(answer.text) if answer.text.isascii() else len(answer.text.encode())
+    note.kept(num_bytes)
+    return answer, num_bytes
+
+
+class _Rows:
+    """A batch while the steps go over it: columns as lists, written back only where something changed."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._batch = batch
+        self._texts, self._metas, self._languages = (batch[n].to_pylist() for n in ("text", "meta", "language"))
+        self._sources, self._domains = batch["source"].to_pylist(), batch["domain"].to_pylist()
+        self.sizes: list[int] = pc.fill_null(pc.binary_length(batch["text"]), 0).to_pylist()
+        self._changed: set[str] = set()
+        self._columns: dict[str, list[Any]] = {
+            name: [None] * batch.num_rows
+            for name in ("drop_step", "drop_reason", "drop_detail", "num_characters", "signature")
+        }
+        self._given: dict[str, Any] = {}
+
+    def documents(self) -> Any:
+        """(row, document) of each row that is one."""
+        ids = self._batch["id"].to_pylist()
+        for index, text in enumerate(self._texts):
+            if text is None:  # a problem
+                continue
+            meta = self._metas[index]
+            self._given = {} if meta == "{}" else json.loads(meta)
+            yield (
+                index,
+                Document(
+                    ids[index],
+                    text,
+                    self._sources[index],
+                    self._domains[index],
+                    self._languages[index],
+                    None,
+                    self._given,
+                ),
+            )
+
+    def drop(self, index: int, kind: str, drop: Drop) -> None:
+        columns = self._columns
+        columns["drop_step"][index], columns["drop_reason"][index] = kind, drop.reason
+        columns["drop_detail"][index] = drop.detail
+        self._texts[index] = self._texts[index][:SAMPLE_CHARACTERS]
+        self._changed.add("text")
+
+    def put(self, index: int, document: Document, signature: bytes | None) -> None:
+        """The document as the steps left it. Only its text, tags and meta are looked at."""
+        self._columns["num_characters"][index] = len(document.text)
+        self._columns["signature"][index] = signature
+        for name, values, value in (
+            ("text", self._texts, document.text),
+            ("source", self._sources, document.source),
+            ("domain", self._domains, document.domain),
+            ("language", self._languages, document.language),
+        ):
+            if values[index] is not value:
+                values[index] = value
+                self._changed.add(name)
+        if document.meta is not self._given:
+            self._metas[index] = json.dumps(document.meta, ensure_ascii=True) if document.meta else "{}"
+            self._changed.add("meta")
+
+    def batch(self, notes: str, hashed: bool) -> pa.RecordBatch:
+        columns: dict[str, Any] = {name: self._batch[name] for name in READ.names}
+        lists = {"text": self._texts, "source": self._sources, "domain": self._domains, "language": self._languages}
+        for name, values in (lists | {"meta": self._metas}).items():
+            if name in self._changed:
+                columns[name] = pa.array(values, pa.large_string())
+        num_rows = self._batch.num_rows
+        columns |= {name: pa.array(values, CLEANED.field(name).type) for name, values in self._columns.items()}
+        columns["content_hash"] = (
+            hashes(columns["text"]) if hashed else pa.nulls(num_rows, CLEANED.field("content_hash").type)
+        )
+        columns["notes"] = pa.array([notes] + [None] * (num_rows - 1), pa.large_string())
+        return pa.RecordBatch.from_arrays([columns[name] for name in CLEANED.names], schema=CLEANED)
+
+
+def hashes(texts: pa.LargeStringArray) -> pa.Array:
+    """sha256 of each text's UTF-8 bytes, taken from the column as it lies there."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1].tolist()
+    data = memoryview(texts.buffers()[2] or b"")
+    digests = [sha256(data[start:end]).digest() for start, end in pairwise(offsets)]
+    return pa.array(digests, pa.large_binary())
+
+
+def segments(configs: Sequence[PartConfig]) -> list[list[PartConfig]]:
+    """The steps cut after each that must know other documents.
+
+    After a `SurveyStep` there is always one more, empty perhaps: its second pass may change the text.
+    """
+    result: list[list[PartConfig]] = [[]]
+    ends_with_survey = False
+    for config in configs:
+        step = config.build()
+        result[-1].append(config)
+        ends_with_survey = isinstance(step, SurveyStep)
+        if isinstance(step, CorpusStep | SurveyStep):
+            result.append([])
+    return result if result[-1] or len(result) == 1 or ends_with_survey else result[:-1]
