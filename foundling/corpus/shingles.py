@@ -9,6 +9,7 @@ ideographs there both halves count as characters, which changes nothing for comp
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -85,8 +86,8 @@ class Tokens:
     """[T] The UTF-16 code unit at which each token begins."""
     ends: NDArray[np.int64]
     """[T] The code unit after each token's last."""
-    num_characters: int
-    """How many of the tokens are single characters of a script without spaces."""
+    is_character: NDArray[np.bool_]
+    """[T] Whether a token is a character of a script without spaces."""
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -94,7 +95,7 @@ class Tokens:
     @property
     def is_unspaced(self) -> bool:
         """Whether most of the text has no spaces between words: its tokens are characters."""
-        return 2 * self.num_characters > len(self.hashes)
+        return 2 * int(np.count_nonzero(self.is_character)) > len(self.hashes)
 
 
 def tokens_of(text: str) -> Tokens:
@@ -114,7 +115,7 @@ def tokens_of(text: str) -> Tokens:
         np.concatenate([part.hashes for part in parts]),
         np.concatenate([part.starts for part in parts]),
         np.concatenate([part.ends for part in parts]),
-        sum(part.num_characters for part in parts),
+        np.concatenate([part.is_character for part in parts]),
     )
 
 
@@ -134,22 +135,21 @@ def _tokens_of_units(units: NDArray[np.uint16], offset: int) -> Tokens:
     places = np.flatnonzero(kinds)
     if not len(places):
         nothing = np.zeros(0, np.int64)
-        return Tokens(np.zeros(0, np.uint64), nothing, nothing, 0)
+        return Tokens(np.zeros(0, np.uint64), nothing, nothing, np.zeros(0, np.bool_))
     # A token begins at every character, and at a letter that follows a separator or a character.
-    begins = kinds[places] == _CHARACTER
-    num_characters = int(np.count_nonzero(begins))
-    before = np.empty(len(places), bool)
-    before[0] = True
-    np.not_equal(places[1:], places[:-1] + 1, out=before[1:])
-    before[1:] |= begins[:-1]
-    begins |= before
+    is_character = kinds[places] == _CHARACTER
+    begins = np.empty(len(places), np.bool_)
+    begins[0] = True
+    np.not_equal(places[1:], places[:-1] + 1, out=begins[1:])
+    begins[1:] |= is_character[:-1]
+    begins |= is_character
     first = np.flatnonzero(begins)
     # Prefix sums of value * BASE^i; a token's sum, divided by BASE to its first place, does not depend on the place.
     sums = np.zeros(len(places) + 1, np.uint64)
     np.cumsum(tables.values[units[places]] * tables.powers[: len(places)], out=sums[1:])
     last = np.append(first[1:], len(places))
     hashes = mixed((sums[last] - sums[first]) * tables.inverses[first])
-    return Tokens(hashes, places[first] + offset, places[last - 1] + (offset + 1), num_characters)
+    return Tokens(hashes, places[first] + offset, places[last - 1] + (offset + 1), is_character[first])
 
 
 def shingles_of(hashes: Hashes, length: int) -> Hashes:
@@ -160,9 +160,30 @@ def shingles_of(hashes: Hashes, length: int) -> Hashes:
     length = min(length, len(hashes))
     if length == 0:
         return hashes
-    num_shingles = len(hashes) - length + 1
-    result = hashes[:num_shingles].copy()
-    for place in range(1, length):
-        result *= np.uint64(_STEP)
-        result += hashes[place : place + num_shingles]
+    ((_, result),) = runs_of(hashes, [length])
     return mixed(result)
+
+
+def runs_of(hashes: Hashes, lengths: Sequence[int]) -> Iterator[tuple[int, Hashes]]:
+    """(length, hashes of every run of so many tokens, [T - length + 1]), for those that the text is long enough for.
+
+    High bits are the better ones: where a token is repeated, low bits may be zero.
+    """
+    # The polynomials of runs of 1, 2, 4, 8, ... tokens, of which those of any length are put together.
+    doubled = [hashes]
+    for length in lengths:
+        if length > len(hashes):
+            continue
+        while length >> len(doubled):
+            half, size = doubled[-1], 1 << (len(doubled) - 1)
+            doubled.append(half[:-size] * np.uint64(pow(_STEP, size, 1 << 64)) + half[size:])
+        num_runs = len(hashes) - length + 1
+        reached, result = 0, None
+        for power in range(length.bit_length() - 1, -1, -1):
+            size = 1 << power
+            if length & size:
+                part = doubled[power][reached : reached + num_runs]
+                result = part if result is None else result * np.uint64(pow(_STEP, size, 1 << 64)) + part
+                reached += size
+        assert result is not None
+        yield length, result
