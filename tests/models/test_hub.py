@@ -221,7 +221,7 @@ def test_rope_theta_of_older_files_is_read(tmp_path: Path) -> None:
         ("gpt2", {"activation_function": "relu"}, "activation_function"),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention"),
         ("gpt2", {"architectures": ["GPT2ForSequenceClassification"]}, "architectures"),
-        ("gpt2", {"model_type": "bloom"}, "model_type must be one of bert, gpt2, llama"),
+        ("gpt2", {"model_type": "bloom"}, "model_type must be one of bert, .*gpt2, llama"),
     ],
 )
 def test_a_config_that_is_not_computed_is_refused_by_name(

@@ -11,7 +11,7 @@ from foundling.core.errors import UserError
 from foundling.core.files import whole_folder, write_json, write_manifest, write_text
 from foundling.core.registry import load_part, part_names
 from foundling.data.batch import rows_batch
-from foundling.models.hub._card import model_card
+from foundling.models.hub._card import GENERATES, model_card
 from foundling.models.hub._load import CONFIG_FILE, FOLDER, load_model
 from foundling.models.hub._weights import write_weights
 from foundling.models.hub.base import Format, Weight
@@ -67,7 +67,7 @@ def save_model(
     source = dict(weights) if weights is not None else {k: v.detach() for k, v in model.named_parameters()}
     tensors = {form.file_name(config, k): v for k, v in _theirs(form.weights(config), source, dtype).items()}
     written = dtype or next(iter(source.values())).dtype
-    generates = form.pipeline == "text-generation"
+    generates = form.pipeline in GENERATES
     described = {
         "architectures": [form.architecture_of(config)],
         "model_type": form.model_type,

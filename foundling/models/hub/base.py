@@ -144,8 +144,8 @@ class Format(ABC):
     """The special tokens whose ids stand in config.json."""
     pipeline: ClassVar[str | None] = "text-generation"
     """What model hubs call the task; None: no task of theirs. A model that generates has a generation_config.json."""
-    auto_class: ClassVar[str] = "AutoModelForCausalLM"
-    """The class of transformers that reads the folder, for the card."""
+    auto_class: ClassVar[str | None] = "AutoModelForCausalLM"
+    """The class of transformers that reads the folder, for the card; None: it has none."""
 
     @abstractmethod
     def read_config(self, keys: ConfigReader, what: str) -> Any:
