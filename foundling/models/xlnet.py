@@ -9,7 +9,7 @@ alone, and the last layer has no content stream.
 # Shapes: N = packed tokens, M = targets, U = N + M, S = keys (tokens and memory), R = rows, L = distances, D = width,
 # H = heads, K = width of a head, V = vocabulary.
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
@@ -136,8 +136,10 @@ class Mlp(nn.Module):
         inner = self.up(x_UD)
         if self.activation == "gelu_tanh":
             return self.down(gelu_tanh(inner))
-        function = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}[self.activation]
-        return self.down(function(inner.float()).to(inner.dtype))
+        return self.down(_FUNCTIONS[self.activation](inner.float()).to(inner.dtype))
+
+
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 
 
 class Block(nn.Module):
@@ -202,16 +204,21 @@ class XLNet(nn.Module):
                 module.kernel = kernel
 
     def forward(self, batch: Batch, memory: Sequence[Tensor] | None = None) -> Hidden:
-        """The answers at the batch's targets, each from what its rank lets it see.
+        """The answers at the batch's targets, each from what its rank lets it see; without ranks in the batch each
+        token is predicted from those before it (the identity order).
 
         memory: states [.., D] of the batch's memory tokens for each layer; None: computed, without gradient, if the
         batch has such tokens.
         """
+        if batch.ranks_N is None:
+            batch = replace(batch, ranks_N=batch.positions_N + 1)
         if memory is None and batch.memory is not None:
             with torch.no_grad():
                 memory = self.states(batch.memory)[:-1]
         num_tokens = batch.tokens_N.shape[0]
-        targets_M = torch.arange(num_tokens) if batch.target_index_M is None else batch.target_index_M
+        targets_M = batch.target_index_M
+        if targets_M is None:
+            targets_M = torch.arange(num_tokens, device=batch.tokens_N.device)
         x_UD = torch.cat([self.embedding(batch.tokens_N), self.query.expand(targets_M.shape[0], -1)])
         streams, key_index_S = _streams(batch, targets_M)
         where = self._where(streams, x_UD)

@@ -117,9 +117,7 @@ def plain_two_stream(
     return torch.cat([*contents, *queries])
 
 
-def _scores(
-    q_BPHK: Tensor, k_BJHK: Tensor, group: RowGroup, streams: Streams, relative: Relative | None
-) -> Tensor:
+def _scores(q_BPHK: Tensor, k_BJHK: Tensor, group: RowGroup, streams: Streams, relative: Relative | None) -> Tensor:
     """Scores [B, H, P, J] of a group's rows, unscaled."""
     if relative is None:
         return torch.einsum("bphk,bjhk->bhpj", q_BPHK, k_BJHK)

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from pydantic import ValidationError
 from torch import Tensor
 
 from foundling.data.batch import Batch
-from foundling.models.hub import load_config, load_model, save_model
+from foundling.models.hub import load_model
 from foundling.models.hub.xlnet import Format
 from foundling.models.xlnet import Config, XLNet
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy
@@ -132,6 +131,4 @@ def test_without_segments_as_transformers_without_token_types(tmp_path: Path) ->
     theirs.save_pretrained(tmp_path)
     ours: Any = load_model(tmp_path)
     batch = replace(ordered(), segments_N=None)
-    torch.testing.assert_close(
-        ours(batch).logits(), theirs(**as_hf(batch)).logits.flatten(0, 1), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(ours(batch).logits(), theirs(**as_hf(batch)).logits.flatten(0, 1), atol=1e-5, rtol=1e-5)

@@ -28,6 +28,8 @@ class Format(base.Format):
     base_prefix = "transformer."
     embedding = "transformer.word_embedding.weight"
     head = "lm_loss.weight"
+    pipeline = None
+    auto_class = "XLNetLMHeadModel"
 
     def read_config(self, keys: ConfigReader, what: str) -> Config:
         keys.only("attn_type", "bi")

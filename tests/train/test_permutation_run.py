@@ -1,0 +1,43 @@
+"""A permutation model through the whole of a run, with memory and without."""
+
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from foundling.models.hub import load_model
+from foundling.train.pretrain import pretrain
+from tests.train.test_pretrain import Make, assert_same_bits, stop_after
+
+SHAPE = {"layers": 2, "width": 32, "heads": 4, "mlp_width": 64}
+RUNS: dict[str, dict[str, Any]] = {
+    "plain": {"model": {"family": "xlnet", "size": SHAPE}},
+    "rotary": {"model": {"family": "xlnet", "size": {**SHAPE, "positions": "rotary"}}},
+    "memory": {
+        "model": {"family": "xlnet", "size": SHAPE},
+        "objective": {"kind": "permutation", "memory": 16, "bidirectional": True},
+    },
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_it_learns_and_its_folder_is_read_again(name: str, tiny_recipe: Make) -> None:
+    run = pretrain(tiny_recipe(**RUNS[name], **{"train.length": "40 steps", "optimizer.lr": 1e-2}))
+    losses = [line["valid/loss"] for line in run.metrics if "valid/loss" in line]
+    assert losses[-1] < 0.9 * losses[0]
+    assert "valid/bits_per_byte" not in run.summary["valid"]
+    model: Any = load_model(run.model_dir)
+    stored = load_file(run.model_dir / "model.safetensors")
+    assert sum(p.numel() for p in model.parameters()) == sum(v.numel() for v in stored.values())
+
+
+@pytest.mark.parametrize("name", ["plain", "memory"])
+def test_resumed_is_uninterrupted_to_the_bit(name: str, tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = pretrain(tiny_recipe("whole", **RUNS[name]))
+    with monkeypatch.context() as patch:
+        stop_after(3, patch)
+        pretrain(tiny_recipe("cut", **RUNS[name]))
+    torch.manual_seed(99)
+    cut = pretrain(tiny_recipe("cut", **RUNS[name]), resume=True)
+    assert_same_bits(whole.folder, cut.folder)
