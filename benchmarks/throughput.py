@@ -37,6 +37,7 @@ def _training(data_dir: Path, workload: str, precision: str, compiled: bool, mic
     import tokenizers
     import torch
 
+    from foundling.data.mixture import Mixture
     from foundling.parallel.world import World
     from foundling.tokenizers.base import SpecialTokens, Tokenizer
     from foundling.train.build import build
@@ -59,7 +60,7 @@ def _training(data_dir: Path, workload: str, precision: str, compiled: bool, mic
     raw = tokenizers.Tokenizer.from_file(str(data_dir / "bpe.json"))
     tokenizer = Tokenizer(raw, SpecialTokens(), kind="bpe")
     stream: Any = Memory(data_dir / "bpe.bin")
-    data = Data([], ["bench"], None, tokenizer, data_dir, [stream], [stream], {})
+    data = Data([], ["bench"], Mixture(), tokenizer, data_dir, [stream], [stream], ["bench"], {})
     recipe = recipe_from(
         {
             "name": "bench",

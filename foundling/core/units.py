@@ -102,6 +102,9 @@ class Duration:
             raise ValueError(f"expected a length with its unit, {accepted}; got {text!r}")
         if not isinstance(text, str):
             raise ValueError(f"expected {accepted}; got {text!r}")
+        percent = re.match(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$", text)
+        if percent and "share" in units and float(percent[1]) <= 100:
+            return cls(float(percent[1]) / 100, "share")
         match = re.match(r"^\s*(.*?\d[\d_,.]*(?:[eE][+-]?\d+)?\s*(?:[kKMGBT]i?\b)?)\s*([a-z]+)?\s*$", text)
         word = (match[2] or "") if match else ""
         name = word if word in _UNITS else word.removesuffix("s")
@@ -155,7 +158,7 @@ _EXAMPLES: dict[Unit, str] = {
     "epochs": "'2 epochs'",
     "examples": "'32 examples'",
     "seconds": "'5 min'",
-    "share": "a share such as 0.1",
+    "share": "a share such as 0.1 or 10 %",
 }
 
 

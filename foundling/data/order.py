@@ -12,6 +12,9 @@ from itertools import pairwise
 
 from foundling.data.mixture import Phase
 
+Weights = Sequence[float] | Sequence[Phase]
+"""Shares of the sources, any scale, or how they change while a run goes on."""
+
 _ROUNDS = 6  # 4 are enough for indistinguishability; 6 keep tiny domains well mixed too
 
 
@@ -49,7 +52,7 @@ class Order:
 
     _BLOCK = 256
 
-    def __init__(self, rows_per_source: Sequence[int], weights: Sequence[float] | Sequence[Phase], seed: int) -> None:
+    def __init__(self, rows_per_source: Sequence[int], weights: Weights, seed: int) -> None:
         """rows_per_source: rows of each source, at least 1. weights: positive, any scale; or how they change from
         phase to phase. seed: any integer."""
         first = weights[0]

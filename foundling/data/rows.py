@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from foundling.core.errors import UserError
-from foundling.data.order import Order
+from foundling.data.order import Order, Weights
 
 
 class Stream(Protocol):
@@ -47,9 +47,12 @@ class Samples(Protocol):
     row_length: int
     """Tokens that a row holds at most, those not counted that only serve as targets."""
 
+    rows_per_stream: list[int]
+    """Rows of one epoch of each stream."""
+
     @property
     def num_rows(self) -> int:
-        """Rows of one epoch."""
+        """Rows of one epoch of all streams."""
         ...
 
     def __getitem__(self, sample: int) -> Row: ...
@@ -65,13 +68,13 @@ class Rows:
     def __init__(
         self,
         streams: Sequence[Stream],
-        weights: Sequence[float] | None,
+        weights: Weights | None,
         *,
         row_length: int,
         extra_tokens: int,
         seed: int,
     ) -> None:
-        """weights: of the streams, any positive scale; None: as many samples of each as it has tokens."""
+        """weights: of the streams, any positive scale, or how they change; None: as many samples as it has tokens."""
         self.row_length, self.extra_tokens = row_length, extra_tokens
         self._streams = list(streams)
         self.rows_per_stream = [max(0, (s.num_tokens - extra_tokens) // row_length) for s in streams]
@@ -82,8 +85,7 @@ class Rows:
                     got=f"{self._streams[number].num_tokens} tokens in source {number}",
                     do="give more text or a smaller train.sequence_length",
                 )
-        shares = [float(n) for n in self.rows_per_stream] if weights is None else list(weights)
-        self._order = Order(self.rows_per_stream, shares, seed)
+        self._order = Order(self.rows_per_stream, self.rows_per_stream if weights is None else weights, seed)
 
     @property
     def num_rows(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from foundling.data.order import Weights
 from foundling.data.rows import Row, Rows, Stream
 
 Cut = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
@@ -27,7 +28,7 @@ class CutRows:
     def __init__(
         self,
         streams: Sequence[Stream],
-        weights: Sequence[float] | None,
+        weights: Weights | None,
         cut: Cut,
         *,
         text_tokens: int,
@@ -37,6 +38,7 @@ class CutRows:
         """text_tokens: T of each stretch; row_length: what source and target hold together at most."""
         self.row_length = row_length
         self._rows = Rows(streams, weights, row_length=text_tokens, extra_tokens=0, seed=seed)
+        self.rows_per_stream = self._rows.rows_per_stream
         self._cut, self._seed = cut, seed
 
     @property

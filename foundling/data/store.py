@@ -33,6 +33,8 @@ from foundling.tokenizers.base import Tokenizer
 
 KIND = "token store"
 SPLITS = ("train", "valid")
+Tag = Literal["source", "domain"]
+"""What documents stand by in a store. Its index and table say `source` for either."""
 SHARD_TOKENS = 64 << 20
 """Tokens of a shard: 128 MiB of uint16."""
 
@@ -68,13 +70,15 @@ def build_store(
     progress: Callable[[int, int, int], None] | None = None,
     end_id: int | Literal["auto"] | None = "auto",
     shard_tokens: int = SHARD_TOKENS,
+    tag: Tag = "source",
 ) -> "TokenStore":
     """Tokenizes a corpus into the folder `out`; skipped where that folder already stands for the same inputs.
 
     workers: processes, None for one a processor; the result does not depend on it. progress: called with (documents,
     bytes, tokens) done so far. end_id: the token after each document; "auto": the tokenizer's eos, else sep, else
-    none; None: none. A store made from other inputs is replaced, since it can be made again; anything else at `out`
-    is a UserError. Memory is bounded: neither the corpus nor its ids are ever held whole.
+    none; None: none. tag: what documents stand by, their source or their domain. A store made from other inputs is
+    replaced, since it can be made again; anything else at `out` is a UserError. Memory is bounded: neither the corpus
+    nor its ids are ever held whole.
     """
     if end_id == "auto":
         end_id = tokenizer.eos_id if tokenizer.eos_id is not None else tokenizer.sep_id
@@ -82,7 +86,9 @@ def build_store(
         raise UserError(f"end_id must be an id of the tokenizer, below {tokenizer.vocab_size}", got=end_id)
     if shard_tokens < 1:
         raise UserError("shard_tokens must be 1 or more", got=shard_tokens)
-    settings = {"end_id": end_id, "dtype": tokenizer.dtype.name, "shard_tokens": shard_tokens}
+    settings: dict[str, Any] = {"end_id": end_id, "dtype": tokenizer.dtype.name, "shard_tokens": shard_tokens}
+    if tag != "source":
+        settings["tag"] = tag
     inputs = {"corpus": corpus.key, "tokenizer": tokenizer.sha256}
     if is_current(out, KIND, artefact_key(KIND, settings, inputs)):
         logger.info("token store: %s is up to date", out)
@@ -92,7 +98,8 @@ def build_store(
     with whole_folder(out) as folder:
         index, done = {}, _Progress(progress)
         for split in SPLITS:
-            index[split] = _write_split(split, corpus, tokenizer, folder, done, end_id, shard_tokens, workers)
+            documents = ((getattr(document, tag), document.text) for document in corpus.documents(split))
+            index[split] = _write_split(split, documents, tokenizer, folder, done, end_id, shard_tokens, workers)
         if not done.num_documents:
             raise UserError("a corpus must hold documents to tokenize", got="none in any split")
         write_json(folder / _INDEX, index)
@@ -130,7 +137,7 @@ def _replaceable(out: Path) -> bool:
 
 def _write_split(
     split: str,
-    corpus: CorpusLike,
+    documents: Iterator[tuple[str, str]],
     tokenizer: Tokenizer,
     folder: Path,
     done: _Progress,
@@ -138,11 +145,10 @@ def _write_split(
     shard_tokens: int,
     workers: int | None,
 ) -> dict[str, Any]:
-    """Tokenizes one split into `folder` and returns its part of the index."""
+    """Tokenizes one split, given as (tag, text), into `folder` and returns its part of the index."""
     spool_folder = folder / f"{split}-spool"
     spool_folder.mkdir()
     spools = Spools(spool_folder)
-    documents = ((document.source, document.text) for document in corpus.documents(split))
     for batch in tokenize(documents, tokenizer, workers=workers):
         ids, lengths = _with_ends(batch.ids, batch.lengths_tokens, end_id)
         for source, first, last in _runs(batch.tags):
@@ -270,6 +276,11 @@ class TokenStream:
         """`[num_documents]` int64, mapped: the index in `sources` of each document."""
         return self._table[_SOURCE]
 
+    def part(self, name: str) -> "StreamPart":
+        """The tokens of one source (or domain) as a stream of its own."""
+        start, end = self.source_range(name)
+        return StreamPart(self, start, end)
+
     def source_range(self, name: str) -> tuple[int, int]:
         """(start, end) of a source's tokens."""
         if name not in self.sources:
@@ -278,6 +289,29 @@ class TokenStream:
         for source in self.sources[: self.sources.index(name)]:
             start += self._index["by_source"][source]["tokens"]
         return start, start + self._index["by_source"][name]["tokens"]
+
+
+class StreamPart(TokenStream):
+    """The documents of a stream that lie in tokens [start, end), as a stream whose first token is number 0."""
+
+    def __init__(self, whole: TokenStream, start: int, end: int) -> None:
+        self._whole, self._start = whole, start
+        self.split, self.dtype = whole.split, whole.dtype
+        first, last = np.searchsorted(whole.document_starts, (start, end)).tolist()
+        self._columns = slice(first, last)
+        self.num_tokens, self.num_documents = end - start, last - first
+        self.num_bytes = int(whole.document_bytes[first:last].sum())
+        self.sources = whole.sources
+
+    def view(self, start: int, length: int) -> np.ndarray:
+        assert 0 <= start <= start + length <= self.num_tokens, (start, length, self.num_tokens)
+        return self._whole.view(self._start + start, length)
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        table = np.array(self._whole._table[:, self._columns])
+        table[_START] -= self._start
+        return table
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from foundling.data.batch import Batch
+from foundling.data.order import Weights
 from foundling.data.rows import Row, Samples, Stream
 from foundling.models.base import Model
 
@@ -22,16 +23,25 @@ class Scale:
 
 
 class Objective(Protocol):
-    """Built from a part's `Config.build(tokenizer)`; holds no weights."""
+    """Built from a part's `Config.build(tokenizer)`; holds no weights.
+
+    A part whose losses read heads that a model of the family may lack says so in its Config's `implied`: fields of the
+    family's config, by name.
+    """
 
     predicts_text: bool
     """Whether the losses of a text's targets add up to -log of its probability, so that bits per byte have a meaning
     (causal: yes; masked: no)."""
 
     def samples(
-        self, streams: Sequence[Stream], weights: Sequence[float] | None, *, row_length: int, seed: int
+        self,
+        streams: Sequence[Stream],
+        weights: Weights | None,
+        *,
+        row_length: int,
+        seed: int,
     ) -> Samples:
-        """The order of the rows that this objective trains on. weights: of the streams, any scale; None: by size."""
+        """The order of the rows that this objective trains on. weights: of the streams, for `Order`; None: by size."""
         ...
 
     def collate(self, rows: Sequence[Row]) -> Batch:

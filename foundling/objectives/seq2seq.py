@@ -14,6 +14,7 @@ from torch import Tensor
 from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
 from foundling.data.batch import Batch
+from foundling.data.order import Weights
 from foundling.data.rows import Row, Stream
 from foundling.data.spans import CutRows, SourceRow, Spans
 from foundling.models.base import Model
@@ -68,9 +69,7 @@ class Seq2Seq:
         while (found := tokenizer.id_of(config.sentinel.format(len(self._sentinels)))) is not None:
             self._sentinels.append(found)
 
-    def samples(
-        self, streams: Sequence[Stream], weights: Sequence[float] | None, *, row_length: int, seed: int
-    ) -> CutRows:
+    def samples(self, streams: Sequence[Stream], weights: Weights | None, *, row_length: int, seed: int) -> CutRows:
         """Stretches of text as pairs of one shape; source and target hold at most `row_length` tokens together."""
         config = self._config
         spans = Spans(config.noise_density, config.mean_span_tokens)

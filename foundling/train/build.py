@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.core.log import logger
 from foundling.models.hub import load_model
@@ -30,9 +31,10 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     """All live objects of a run at its first step. settings: those of the run to resume; None: settled now."""
     objective = _objective(recipe, data)
     row_length = settings.row_length if settings else row_length_of(recipe)
-    rows = objective.samples(data.train, data.weights, row_length=row_length, seed=recipe.seed)
+    rows = objective.samples(data.train, None, row_length=row_length, seed=recipe.seed)
     start = _start_weights(recipe, data)
     config: Any = start.config if start is not None else recipe.model.fields(data.tokenizer.vocab_size, rows.row_length)
+    config = _with_implied(config, recipe)
     _check_lengths(config, rows.row_length)
     with torch.device("meta"):
         model: Any = config.build()
@@ -45,6 +47,9 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
             data_size=world.data_size, device=world.device,
         )  # fmt: skip
         settings = world.share(settings)
+    # what a mixture limits or changes on the way is known once the run's length is
+    phases = data.mixture.phases(rows.rows_per_stream, settings.total_steps * settings.batch_rows)
+    rows = objective.samples(data.train, phases, row_length=row_length, seed=recipe.seed)
     precision = choose_precision(settings.precision, world.device)
     trainee = Trainee(model, objective, settings.compiled)
     apply_tensor_parallel(model, model.parallel_plan, config.groups, world)
@@ -73,13 +78,23 @@ def _objective(recipe: Recipe, data: Data) -> Objective:
     return objective
 
 
+def _with_implied(config: Any, recipe: Recipe) -> Any:
+    """The family's config with what the objective needs it to say: heads that its losses read, and no others."""
+    implied = {k: v for k, v in getattr(recipe.objective, "implied", {}).items() if k in type(config).model_fields}
+    what = f"objective {recipe.objective.kind} with this model"
+    return validate(type(config), {**config.model_dump(), **implied}, what) if implied else config
+
+
 def _check_objective(recipe: Recipe, config: Any) -> None:
     if recipe.objective.kind not in config.objectives:
-        family = type(config).__module__.rsplit(".", 1)[-1]
         raise UserError(
-            f"objective must be one that a {family} model can be trained by: {', '.join(config.objectives)}",
+            f"objective must be one that a {_family(config)} model can be trained by: {', '.join(config.objectives)}",
             got=recipe.objective.kind,
         )
+
+
+def _family(config: Any) -> str:
+    return str(type(config).__module__).rsplit(".", 1)[-1]
 
 
 def _with_default_rates(config: OptimizerConfig, factors: dict[str, float], lr: float) -> OptimizerConfig:
@@ -96,6 +111,9 @@ def _start_weights(recipe: Recipe, data: Data) -> Any:
         return None
     start = Path(recipe.model.start)
     model: Any = load_model(start / "model" if (start / "model").is_dir() else start)
+    family = _family(model.config)
+    if recipe.model.family not in (None, family):
+        raise UserError(f"model.family must be that of model.from, {family}", got=recipe.model.family)
     if data.tokenizer.vocab_size > model.config.vocab_size:
         raise UserError(
             "the tokenizer must not have more tokens than the model",
@@ -116,10 +134,17 @@ def _fill(model: Any, start: nn.Module | None, seed: int) -> None:
     if start is None:
         model.initialize(torch.Generator().manual_seed(seed))
         return
-    weights = dict(start.named_parameters())
-    for name, parameter in model.named_parameters():
-        place_(parameter, weights[name].detach())
+    weights, wanted = dict(start.named_parameters()), dict(model.named_parameters())
+    new = [name for name in wanted if name not in weights]
+    if new:
+        model.initialize(torch.Generator().manual_seed(seed))
+    for name in wanted.keys() & weights.keys():
+        place_(wanted[name], weights[name].detach())
     logger.info("weights: from the given model")
+    if new:
+        logger.info("weights: new, with initial values, for the given model has none: %s", ", ".join(sorted(new)))
+    if left := sorted(weights.keys() - wanted.keys()):
+        logger.info("weights: left out, for the objective reads no such head: %s", ", ".join(left))
 
 
 def whole_model(training: Training) -> nn.Module:

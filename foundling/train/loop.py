@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from foundling.core.errors import UserError
@@ -60,8 +61,9 @@ def training_step(training: Training) -> None:
     """
     settings, world = training.settings, training.world
     batches = micro_batches(training)
-    sizes = torch.tensor([[b.num_targets, b.num_rows, b.num_tokens] for b in batches], dtype=torch.float64).sum(0)
-    num_targets, num_rows, num_tokens = world.sum(sizes.to(world.device)).tolist()
+    num_sources = len(training.data.names)
+    sizes = [torch.tensor([b.num_targets, b.num_rows, *tokens_by_source(b, num_sources)]).double() for b in batches]
+    num_targets, num_rows, *num_tokens = world.sum(torch.stack(sizes).sum(0).to(world.device)).tolist()
     if num_targets == 0:
         raise UserError(f"each batch must hold a target; step {training.step} has none", got=_where(training))
     scale = Scale(world.data_size / num_targets, world.data_size / num_rows)
@@ -82,9 +84,14 @@ def training_step(training: Training) -> None:
     factor = training.schedule(training.step)
     training.optimizer.step(factor, gradient_factor)
     training.step += 1
-    training.num_tokens += int(num_tokens)
+    training.tokens_by_source = [old + int(n) for old, n in zip(training.tokens_by_source, num_tokens, strict=True)]
     training.metrics |= {"loss": loss_value, "gradient_norm": norm, "lr": settings.lr * factor}
     training.loss_parts = losses
+
+
+def tokens_by_source(batch: Batch, num_sources: int) -> list[int]:
+    """How many of a batch's tokens come from each source."""
+    return np.bincount(batch.sources_R, batch.bounds_R1.diff().numpy(), minlength=num_sources).astype(int).tolist()
 
 
 def rows_of_step(training: Training, step: int) -> list[Row]:

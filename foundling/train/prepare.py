@@ -3,19 +3,23 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from foundling.core.errors import UserError
 from foundling.core.files import holds
 from foundling.core.log import logger
+from foundling.core.registry import nearest
 from foundling.core.units import human
 from foundling.corpus import build as corpus_build
 from foundling.corpus import folder as corpus_folder
 from foundling.corpus.folder import Corpus, open_corpus
-from foundling.data.store import TokenStore, TokenStream, build_store
+from foundling.data.mixture import Mixture
+from foundling.data.store import Tag, TokenStore, TokenStream, build_store
 from foundling.tokenizers.base import Tokenizer, TokenizerConfig, load_tokenizer
 from foundling.tokenizers.train import train_tokenizer
+from foundling.train.recipe import Corpus as CorpusRecipe
 from foundling.train.recipe import Recipe
 
 
@@ -25,12 +29,14 @@ class Data:
 
     corpora: list[Corpus]
     names: list[str]
-    weights: list[float] | None
+    """Of the training streams."""
+    mixture: Mixture
     tokenizer: Tokenizer
     tokenizer_dir: Path
     train: list[TokenStream]
     valid: list[TokenStream]
-    """One stream a corpus that has validation text; never empty."""
+    """One stream for each name that has validation text; never empty."""
+    valid_names: list[str]
     inputs: dict[str, str]
     """Keys of the corpora, the tokenizer and the stores, for the run's manifest."""
 
@@ -39,30 +45,73 @@ def prepare(recipe: Recipe, folder: Path) -> Data:
     """Builds what is missing under `folder` (corpus-*, tokenizer, tokens-*) and opens everything."""
     corpora = [open_or_build(s.path, folder, f"corpus-{i}", recipe) for i, s in enumerate(recipe.corpus.train)]
     tokenizer, tokenizer_dir = _tokenizer(recipe, folder, corpora)
-    stores = [store_of(corpus, tokenizer, folder / f"tokens-{i}") for i, corpus in enumerate(corpora)]
+    tag: Tag = "domain" if recipe.corpus.mix == "domain" else "source"
+    stores = [store_of(corpus, tokenizer, folder / f"tokens-{i}", tag) for i, corpus in enumerate(corpora)]
+    paths = _names([s.path for s in recipe.corpus.train])
     if recipe.corpus.valid.path is None:
-        valid = [store.split("valid") for store in stores if store.split("valid").num_tokens > 1]
+        valid = _streams([store.split("valid") for store in stores], paths, recipe.corpus.mix)
         own_key = {}
     else:
         corpus = open_or_build(recipe.corpus.valid.path, folder, "corpus-valid", recipe)
-        store = store_of(corpus, tokenizer, folder / "tokens-valid")
-        valid = [s for s in (store.split("train"), store.split("valid")) if s.num_tokens > 1]
+        store = store_of(corpus, tokenizer, folder / "tokens-valid", tag)
+        both = [store.split("train"), store.split("valid")]
+        valid = _streams(both, ["valid", "valid"], recipe.corpus.mix)
         own_key = {"valid": corpus.key}
+    valid = [(name, stream) for name, stream in valid if stream.num_tokens > 1]
     if not valid:
         raise UserError("there must be validation text", got="none", do="give corpus.valid a path or a larger fraction")
     _tell(corpora, tokenizer, stores)
-    names = _names([s.path for s in recipe.corpus.train])
-    weights = [s.weight for s in recipe.corpus.train if s.weight is not None]
-    inputs = {name: corpus.key for name, corpus in zip(names, corpora, strict=True)}
+    train = _streams([store.split("train") for store in stores], paths, recipe.corpus.mix)
+    names = [name for name, _ in train]
+    inputs = {name: corpus.key for name, corpus in zip(paths, corpora, strict=True)}
     return Data(
         corpora=corpora,
         names=names,
-        weights=weights or None,
+        mixture=mixture_of(recipe.corpus, names),
         tokenizer=tokenizer,
         tokenizer_dir=tokenizer_dir,
-        train=[store.split("train") for store in stores],
-        valid=valid,
+        train=[stream for _, stream in train],
+        valid=[stream for _, stream in valid],
+        valid_names=[name for name, _ in valid],
         inputs=inputs | own_key | {"tokenizer": tokenizer.sha256},
+    )
+
+
+def _streams(
+    splits: list[TokenStream], paths: list[str], mix: Literal["path", "source", "domain"]
+) -> list[tuple[str, TokenStream]]:
+    """The streams that a mixture draws from, with their names."""
+    if mix == "path":
+        return list(zip(paths, splits, strict=True))
+    found = [(tag, split.part(tag)) for split in splits for tag in split.sources]
+    twice = sorted({name for name, _ in found if sum(name == other for other, _ in found) > 1})
+    named = zip(found, (p for p, split in zip(paths, splits, strict=True) for _ in split.sources), strict=True)
+    return [(f"{path}/{name}" if name in twice else name, part) for (name, part), path in named]
+
+
+def mixture_of(corpus: CorpusRecipe, names: list[str]) -> Mixture:
+    """The recipe's mixture over streams of these names; UserError for names that are none."""
+    given: list[str] = [*(corpus.weights or {}), *(n for change in corpus.changes for n in change.weights)]
+    limits = corpus.max_epochs if isinstance(corpus.max_epochs, dict) else {}
+    for name in (*given, *limits):
+        if name not in names:
+            near = nearest(name, names)
+            raise UserError(
+                f"a mixture's names must be of what is mixed ({', '.join(names)})",
+                got=repr(name),
+                do=f"did you mean {near!r}?" if near else f"choose corpus.mix (it is {corpus.mix})",
+            )
+    beside = [s.weight for s in corpus.train if s.weight is not None]
+    weights = None if corpus.weights is None else tuple(corpus.weights.get(name, 0.0) for name in names)
+    everywhere = None if isinstance(corpus.max_epochs, dict) else corpus.max_epochs
+    if corpus.mix == "path":
+        limits = {n: s.max_epochs for n, s in zip(names, corpus.train, strict=True) if s.max_epochs} | limits
+    return Mixture(
+        weights=weights or tuple(beside) or None,
+        temperature=corpus.temperature,
+        max_epochs=tuple(limits.get(name, everywhere) for name in names),
+        changes=tuple((c.at.value, tuple(c.weights.get(name, 0.0) for name in names)) for c in corpus.changes),
+        names=tuple(names),
     )
 
 
@@ -96,9 +145,9 @@ def open_or_build(path: str, folder: Path, name: str, recipe: Recipe) -> Corpus:
     return corpus_build.build_corpus([path], folder / name, config, replace=True)
 
 
-def store_of(corpus: Corpus, tokenizer: Tokenizer, folder: Path) -> TokenStore:
+def store_of(corpus: Corpus, tokenizer: Tokenizer, folder: Path, tag: Tag = "source") -> TokenStore:
     """The corpus as token ids, made if it is not there, checked byte by byte if it is."""
-    build_store(corpus, tokenizer, folder)
+    build_store(corpus, tokenizer, folder, tag=tag)
     return TokenStore.open(folder, tokenizer_sha256=tokenizer.sha256, verify="full")
 
 

@@ -55,8 +55,8 @@ class Training:
     schedule: Schedule
     sinks: list[Sink] = field(default_factory=list)
     step: int = 0
-    num_tokens: int = 0
-    """Tokens trained on so far, over all processes."""
+    tokens_by_source: list[int] = field(default_factory=list)
+    """Tokens of each source trained on so far, over all processes."""
     clock: Clock = field(default_factory=Clock)
     metrics: dict[str, Any] = field(default_factory=dict)
     """The newest figures, by name."""
@@ -65,9 +65,17 @@ class Training:
     stop_signal: int | None = None
     """Set by SIGTERM or SIGINT: the loop ends after the step in hand."""
 
+    def __post_init__(self) -> None:
+        self.tokens_by_source = self.tokens_by_source or [0] * len(self.data.names)
+
     @property
     def model(self) -> Any:
         return self.trainee.model
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens trained on so far, over all processes."""
+        return sum(self.tokens_by_source)
 
     @property
     def flops_per_token(self) -> float:
@@ -94,7 +102,7 @@ def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
     state = {
         "step": training.step,
         "optimizer_steps": training.optimizer.steps,
-        "tokens": training.num_tokens,
+        "tokens_by_source": training.tokens_by_source,
         "seconds": training.clock.seconds(),
         "settings": training.settings.as_json(),
         **identity,
@@ -112,7 +120,7 @@ def load_checkpoint(training: Training, folder: Path, state: dict[str, Any]) -> 
     torch.set_rng_state(rng)
     training.optimizer.refresh_copies()
     training.optimizer.steps = state["optimizer_steps"]
-    training.step, training.num_tokens = state["step"], state["tokens"]
+    training.step, training.tokens_by_source = state["step"], state["tokens_by_source"]
     training.clock = Clock(state["seconds"])
 
 

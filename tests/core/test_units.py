@@ -107,7 +107,7 @@ def test_what_is_no_duration(text: Any) -> None:
 
 
 def test_a_unit_that_does_not_fit_answers_with_those_that_do() -> None:
-    with pytest.raises(ValueError, match=r"expected '500 steps' or a share such as 0.1; got '20M tokens'"):
+    with pytest.raises(ValueError, match=r"expected '500 steps' or a share such as 0.1 or 10 %; got '20M tokens'"):
         Duration.parse("20M tokens", ("steps", "share"))
     with pytest.raises(ValueError, match=r"expected a length with its unit, '500 steps'; got 0.1"):
         Duration.parse(0.1, ("steps",))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from foundling.core.errors import UserError
+from foundling.data.batch import Batch
 from foundling.data.rows import Row
 from foundling.data.store import TokenStream
 from foundling.train.state import Training
@@ -38,6 +39,7 @@ class Evaluate:
     def _run(self, training: Training) -> None:
         start = time.perf_counter()
         sums, num_bytes = score_rows(training, self._rows)
+        by_name = {name: sums.pop(f"loss/{i}", (0.0, 0.0)) for i, name in enumerate(training.data.valid_names)}
         training.clock.leave_out(time.perf_counter() - start)
         nats, num_targets = sums.pop("loss")
         if not math.isfinite(nats):
@@ -50,6 +52,7 @@ class Evaluate:
                 "valid/perplexity": math.exp(min(700.0, nats / num_targets)),
                 **bits,
                 **{f"valid/{name}": total / max(1, number) for name, (total, number) in sums.items()},
+                **{f"valid/loss/{name}": total / n for name, (total, n) in by_name.items() if n and len(by_name) > 1},
                 "valid/tokens": int(num_targets),
             }
         )
@@ -99,9 +102,13 @@ def _side_by_side(stream: TokenStream, number: int, training: Training, budget: 
 
 
 def score_rows(training: Training, rows: list[tuple[Row, float]]) -> tuple[dict[str, tuple[float, float]], float]:
-    """Over all processes: of each score of the objective the sum (of `loss` in nats) and how many, and the bytes."""
+    """Over all processes: of each score of the objective the sum (of `loss` in nats) and how many, and the bytes.
+
+    The loss is also there for each validation stream, as `loss/0`, `loss/1`, ...
+    """
     world, size = training.world, training.settings.micro_batch_rows
-    totals: dict[str, torch.Tensor] = {}
+    names = [f"loss/{i}" for i in range(len(training.data.valid))]
+    totals = {name: torch.zeros(2, dtype=torch.float64) for name in names}
     num_bytes = 0.0
     training.trainee.eval()
     with torch.no_grad():
@@ -112,7 +119,11 @@ def score_rows(training: Training, rows: list[tuple[Row, float]]) -> tuple[dict[
             mine = number * world.data_size + world.data_rank
             group = groups[min(mine, len(groups) - 1)]
             batch = training.objective.collate([row for row, _ in group])
-            for name, values in training.trainee(batch.to(world.device), None).items():
+            scores = training.trainee(batch.to(world.device), None)
+            if mine < len(groups):
+                for name, found in zip(names, _by_source(scores["loss"], batch, len(names)), strict=True):
+                    totals[name] += found
+            for name, values in scores.items():
                 found = torch.tensor([values.double().sum().item(), values.numel()], dtype=torch.float64)
                 totals[name] = totals.get(name, torch.zeros_like(found)) + (found if mine < len(groups) else 0 * found)
             if mine < len(groups):
@@ -121,3 +132,12 @@ def score_rows(training: Training, rows: list[tuple[Row, float]]) -> tuple[dict[
     flat = torch.cat([*totals.values(), torch.tensor([num_bytes], dtype=torch.float64)])
     *sums, num_bytes = world.sum(flat.to(world.device)).tolist()
     return {name: (sums[2 * i], sums[2 * i + 1]) for i, name in enumerate(totals)}, num_bytes
+
+
+def _by_source(losses_M: torch.Tensor, batch: Batch, num_sources: int) -> torch.Tensor:
+    """Sum and number of the losses of each source, fp64 [sources, 2]."""
+    places_M = torch.arange(len(losses_M)) if batch.target_index_M is None else batch.target_index_M
+    rows_M = torch.searchsorted(batch.bounds_R1[1:].long(), places_M, right=True)
+    sources_M = torch.tensor(batch.sources_R)[rows_M]
+    sums = torch.bincount(sources_M, losses_M.double().cpu(), minlength=num_sources)
+    return torch.stack([sums, torch.bincount(sources_M, minlength=num_sources).double()], 1)

@@ -59,6 +59,7 @@ class Metrics:
                 "train/gradient_norm": metrics["gradient_norm"],
                 "train/lr": metrics["lr"],
                 "train/tokens": training.num_tokens,
+                **(_by_name(training) if len(training.data.names) > 1 else {}),
                 **rates,
                 "train/seconds": now,
             }
@@ -72,6 +73,12 @@ class Metrics:
     def on_end(self, training: Training) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+def _by_name(training: Training) -> dict[str, int]:
+    """Tokens of each source trained on so far."""
+    named = zip(training.data.names, training.tokens_by_source, strict=True)
+    return {f"train/tokens/{name}": number for name, number in named}
 
 
 def _share(training: Training, tokens_per_second: float) -> float:
