@@ -144,18 +144,9 @@ def build_corpus(
             lambda share, num: progress(round(share * total_bytes), total_bytes, num) if progress else None,
         )
         figures = counts(tallies, kept)
-        write_text(folder / "report.html", render(figures, settings, _samples(figures)))
+        write_text(folder / "report.html", render(figures, settings))
         write_manifest(folder, KIND, settings=settings, inputs=inputs, counts=figures)
     return open_corpus(out)
-
-
-def _samples(figures: dict[str, Any]) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """(step, reason) -> (id, beginning) of some that were dropped."""
-    samples: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for step in figures["steps"]:
-        for reason, examples in step["examples"].items():
-            samples.setdefault((step["step"], reason), []).extend((e["id"], e["sample"]) for e in examples)
-    return samples
 
 
 def _input_hashes(steps: Sequence[PartConfig]) -> dict[str, str]:

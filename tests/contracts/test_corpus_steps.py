@@ -1,13 +1,20 @@
 """What every step of the corpus keeps to; a new step file is tried here unasked."""
 
 import json
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
+import numpy as np
 import pytest
 
 from foundling.core.config import PartConfig
+from foundling.core.files import write_manifest
 from foundling.core.registry import load_part, part_names
 from foundling.corpus.document import Document, Drop
+from foundling.corpus.linear import KIND as CLASSIFIER
+from foundling.corpus.linear import Features, LinearModel
 from foundling.corpus.steps.base import CorpusStep, DocumentStep, SurveyStep
 
 STEPS = part_names("corpus.steps")
@@ -25,8 +32,21 @@ def document(text: str, number: int = 0) -> Document:
     return Document(id=f"made/{number}.txt", text=text, source="made", domain="made", meta={"kept": [1]})
 
 
+@cache
+def needed(kind: str) -> dict[str, Any]:
+    """Settings that a step cannot do without."""
+    if kind == "classifier":
+        folder = Path(mkdtemp())
+        features = Features(1024, 2, 3, 1000)
+        LinearModel(features, ["bad", "good"], np.zeros((1024, 2), np.float32), np.zeros(2, np.float32)).save(folder)
+        settings = {"labels": ["bad", "good"], "features": vars(features)}
+        write_manifest(folder, CLASSIFIER, settings=settings, inputs={}, counts={})
+        return {"path": folder, "keep": "good"}
+    return {}
+
+
 def step(kind: str) -> Any:
-    return load_part("corpus.steps", kind).Config(kind=kind).build()
+    return load_part("corpus.steps", kind).Config(kind=kind, **needed(kind)).build()
 
 
 def answers(kind: str, texts: list[str]) -> list[Document | Drop]:
