@@ -20,9 +20,15 @@ ZERO_GRADIENT: tuple[str, ...] = ()
 """Ends of the names of parameters whose gradient is zero by mathematics."""
 
 
-@pytest.fixture(params=KINDS)
+VARIANTS: list[dict[str, Any]] = [
+    *({"kind": kind} for kind in KINDS),
+    *({"kind": "mlm", "next": {"kind": kind}} for kind in part_names("objectives.next")),
+]
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda data: "-".join([data["kind"], *data.get("next", {}).values()]))
 def config(request: pytest.FixtureRequest) -> Any:
-    return load_part("objectives", request.param).Config.model_validate({"kind": request.param})
+    return load_part("objectives", request.param["kind"]).Config.model_validate(request.param)
 
 
 @pytest.fixture
@@ -32,9 +38,9 @@ def objective(config: Any) -> Objective:
 
 @pytest.fixture
 def net(config: Any) -> Any:
-    """A tiny model of the first family that the objective can train."""
+    """A tiny model of the first family that the objective can train, with the heads that it asks for."""
     family = next(f for f in part_names("models") if config.kind in load_part("models", f).Config.objectives)
-    return tiny_model(family, VOCAB)
+    return tiny_model(family, VOCAB, **getattr(config, "implied", {}))
 
 
 def some_rows(objective: Objective, number: int = 6) -> list[Row]:
