@@ -49,7 +49,7 @@ class Consumer:
         number = 0
         for batch in self._passed(chunks.read()):
             start, number = number, number + batch.num_rows
-            if number > place.row:
+            if batch.num_rows and number > place.row:
                 yield _as_read(batch.slice(max(0, place.row - start)), max(start, place.row))
 
     def kept(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -38,11 +38,15 @@ def run_segment(
 ) -> Generator[pa.RecordBatch, None, None]:
     """Batches of `CLEANED`, in the order of `batches()` (of `READ`), whatever the number of workers.
 
-    is_last: no segment follows. workers: processes for the steps; 1 runs them in this process. Close the iterator to
-    stop early. What `batches()` raises is raised here.
+    is_last: no segment follows. workers: processes for the steps; 1: none, they run here and without Daft, which would
+    start a process even for one. Close the iterator to stop early. What `batches()` raises is raised here.
     """
+    if workers == 1:
+        segment = Segment(configs, is_last)
+        yield from map(segment.run, batches())
+        return
     gate = _Gate(IN_FLIGHT_BYTES)
-    steps = daft.cls(use_process=workers > 1, max_concurrency=workers)(_Steps)(list(configs), is_last)
+    steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(list(configs), is_last)
     frame = _Source(batches, gate).read()
     frame = frame.select(steps.run(*(daft.col(name) for name in READ.names)).alias("row"))
     results = frame.to_arrow_iter(results_buffer_size=max(2, workers))

@@ -39,7 +39,7 @@ def test_the_source_waits_for_a_slow_consumer(monkeypatch: pytest.MonkeyPatch) -
     """100 batches of 1 MB with a bound of 4 MB: without the gate, all of them are read at once."""
     monkeypatch.setattr(engine, "IN_FLIGHT_BYTES", 4 << 20)
     produced: list[int] = []
-    got = engine.run_segment(lambda: batches(100, 1 << 18, produced), STEPS, True, 1)
+    got = engine.run_segment(lambda: batches(100, 1 << 18, produced), STEPS, True, 2)
     next(got)
     time.sleep(0.3)
     assert 2 <= len(produced) <= 12
