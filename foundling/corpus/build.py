@@ -30,14 +30,15 @@ from foundling.core.files import (
 )
 from foundling.core.log import logger
 from foundling.core.registry import nearest
+from foundling.corpus.encodings import NamedEncoding
 from foundling.corpus.engine import run_segment
 from foundling.corpus.folder import KIND, Corpus, open_corpus
-from foundling.corpus.inputs import READERS, InputFile, find_inputs, hashes_of
+from foundling.corpus.inputs import READERS, find_inputs, hashes_of, settle
 from foundling.corpus.report import render
 from foundling.corpus.rows import read_batches
 from foundling.corpus.split import Splitter
 from foundling.corpus.stages import write_corpus
-from foundling.corpus.streams import Stream
+from foundling.corpus.tags import Tags, checked_tag
 from foundling.corpus.tally import counts
 from foundling.corpus.work import code_identity, open_work, sweep
 
@@ -46,7 +47,6 @@ Progress = Callable[[int, int, int], None]
 """Called with (bytes of the input files read so far, their total, documents kept so far)."""
 
 _FORMAT_VERSION = 2  # raised when the same settings would give another folder
-_FROM_FOLDER, _FROM_FILE = "from:folder", "from:file"
 _SMALL_BYTES = 32 << 20  # below, starting worker processes costs more than they save
 
 
@@ -64,9 +64,13 @@ class Config(Strict):
     """How raw text becomes a corpus."""
 
     text_field: str | None = None
-    """Key of the text in JSON lines; None: `text`, else guessed from each file's first lines and told."""
+    """Name of the field that holds the text in JSON lines, JSON, CSV and Parquet; None: `text`, else guessed from each
+    file's first rows and told."""
     format: Annotated[PartConfig, Part(READERS)] | None = None
-    """Reader for every file, `text` or `jsonl`; None: by suffix, and folders' files of other kinds are left out."""
+    """Reader for every file (`text`, `jsonl`, `json`, `csv`, `parquet`, `html`, `warc`); None: by suffix, and by
+    content where there is none. Folders' files of other kinds are left out."""
+    encoding: NamedEncoding | None = None
+    """Encoding of every file of text (`gb18030`, `big5`, `cp1252`, ...); None: UTF-8, else guessed and told."""
     valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Share of the documents held out as `valid`, in [0, 1). Above 0, at least one of two documents is."""
     seed: int = 0
@@ -75,8 +79,9 @@ class Config(Strict):
     """What is done to the documents, in this order, each a part of `corpus.steps`; or a preset's name: `plain` for text
     that is clean already, `crawl` (the default) for text as it is found."""
     source: str | None = None
-    """Source tag of all documents; None: the name of the folder or file that was given. `from:folder` takes the first
-    folder below it (or its own name), `from:file` the file's name without suffixes."""
+    """Source tag of the documents; None: the name of the folder or file that was given. `from:folder` takes the first
+    folder below it (or its own name), `from:file` the file's name without suffixes, `{parent}-{1}` parts of the path,
+    `re:EXPRESSION` its first group in the path, `field:NAME` a field of the document (`corpus.tags`)."""
     domain: str | None = None
     """Domain tag of all documents, as `source`."""
     workers: Annotated[int, Field(ge=1)] | None = None
@@ -90,9 +95,7 @@ class Config(Strict):
     @field_validator("source", "domain")
     @classmethod
     def _known_place(cls, value: str | None) -> str | None:
-        if value is not None and value.startswith("from:") and value not in (_FROM_FOLDER, _FROM_FILE):
-            raise ValueError(f"a tag from the path must be {_FROM_FOLDER} or {_FROM_FILE}")
-        return value
+        return checked_tag(value)
 
 
 def build_corpus(
@@ -110,16 +113,15 @@ def build_corpus(
     """
     out = Path(out)
     _check_place(out)
-    found = find_inputs(sources, _reader(config), out)
-    readers = {file.name: _settled(file, config) for file in found}
-    tags = {file.name: (_tag(config.source, file), _tag(config.domain, file)) for file in found}
+    found = find_inputs(sources, config.format, out)
+    readers = settle(found, text_field=config.text_field, encoding=config.encoding)
     total_bytes = sum(file.num_bytes for file in found)
     workers = config.workers or _num_workers(total_bytes)
     inputs = hashes_of(found, workers) | _input_hashes(config.steps)
     settings = {
         **{key: value for key, value in resolved(config).items() if key != "workers"},
         "format_version": _FORMAT_VERSION,
-        "files": hash_of([[file.name, *tags[file.name], resolved(readers[file.name])] for file in found]),
+        "files": hash_of([[file.name, file.source, resolved(readers[file.name])] for file in found]),
     }
     if is_current(out, KIND, artefact_key(KIND, settings, inputs)):
         sweep(out)
@@ -131,10 +133,11 @@ def build_corpus(
             got="one that differs",
             do="choose another folder, or replace it (--replace)",
         )
+    tags = Tags(config.source, config.domain)
     identity = [artefact_key(KIND, settings, inputs), code_identity(Path(__file__).parent)]
     with open_work(out, identity) as work, whole_folder(out) as folder:
         tallies, kept = write_corpus(
-            lambda place: read_batches(found, lambda file: tags[file.name], readers, place),
+            lambda place: read_batches(found, tags, readers, place),
             config.steps,
             Splitter(config.valid_fraction, config.seed),
             folder,
@@ -170,34 +173,6 @@ def _check_place(out: Path) -> None:
             got="a folder with other things, which stays as it is",
             do="choose another --out",
         )
-
-
-def _reader(config: Config) -> PartConfig | None:
-    if config.format is None or config.text_field is None or config.format.kind != "jsonl":
-        return config.format
-    return config.format.model_copy(update={"text_field": config.text_field})
-
-
-def _settled(file: InputFile, config: Config) -> PartConfig:
-    """The file's reader with everything fixed that depends on the file."""
-    reader: Any = file.reader
-    if config.text_field is not None and "text_field" in type(reader).model_fields:
-        reader = reader.model_copy(update={"text_field": config.text_field})
-    try:
-        return reader.settle(Stream(file.path), file.name)
-    except OSError:
-        return reader  # the reading stage meets the same error, tells and counts it
-
-
-def _tag(value: str | None, file: InputFile) -> str:
-    if value is None:
-        return file.source
-    parts = file.name.split("/")
-    if value == _FROM_FILE:
-        return parts[-1].split(".")[0] or parts[-1]
-    if value == _FROM_FOLDER:
-        return parts[1] if len(parts) > 2 else parts[0] if len(parts) == 2 else file.source
-    return value
 
 
 def _num_workers(num_bytes: int) -> int:

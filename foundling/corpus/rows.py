@@ -2,15 +2,17 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from foundling.core.config import PartConfig
-from foundling.corpus.inputs import InputFile
+from foundling.corpus.inputs import Inputs
 from foundling.corpus.readers.base import Problem, Record
 from foundling.corpus.streams import Stream
+from foundling.corpus.tags import Tags
 
 BATCH_BYTES = 4 << 20
 """Characters of text after which a batch is closed; it holds one document more at most, and at most BATCH_ROWS."""
@@ -79,22 +81,23 @@ class Columns:
 
 
 def read_batches(
-    files: Sequence[InputFile],
-    tags: Callable[[InputFile], tuple[str, str]],
+    files: Inputs,
+    tags: Tags,
     readers: dict[str, PartConfig],
     start: Place = START,
 ) -> Iterator[pa.RecordBatch]:
     """Every document and every problem of the files, in order, as batches of `READ`.
 
-    tags: source and domain of a file's documents. readers: file name -> its settled reader config. start: the first
+    tags: give the source and domain of a document. readers: file name -> its settled reader config. start: the first
     row that is wanted; files before its file are not opened.
     """
     columns = Columns()
     for number, file in enumerate(files[start.file :], start.file):
-        source, domain = tags(file)
+        source, domain = tags.of(file, {})
         stream, consumed = Stream(file.path), 0
         wanted = start.row if number == start.file else 0
-        for row, item in enumerate(_items(stream, readers[file.name])):
+        items = ((file.name, item) for item in _items(stream, readers[file.name]))
+        for row, (name, item) in enumerate(chain(files.problems, items) if number == 0 else items):
             progress, consumed = stream.consumed_bytes - consumed, stream.consumed_bytes
             if row < wanted:
                 continue
@@ -102,10 +105,12 @@ def read_batches(
                 found = _LINE.match(item.detail)
                 line = int(found[1]) if found else None
                 what = (item.kind, item.detail, line, item.count)
-                columns.add(file.name, None, source, domain, None, None, *what, progress, number, row)
+                columns.add(name, None, source, domain, None, None, *what, progress, number, row)
             else:
                 meta = json.dumps(item.meta, ensure_ascii=True) if item.meta else "{}"
-                id = file.name + item.suffix
+                id = name + item.suffix
+                if tags.by_field:
+                    source, domain = tags.of(file, item.meta)
                 columns.add(id, item.text, source, domain, None, meta, None, None, None, None, progress, number, row)
             if columns.is_full:
                 yield columns.batch()
@@ -120,4 +125,4 @@ def _items(stream: Stream, reader: PartConfig) -> Iterator[Record | Problem]:
     except OSError as error:
         yield Problem("unreadable", f"it could not be read: {error.strerror or error}")
     if stream.damage:
-        yield Problem("damaged_archive", f"the archive is damaged ({stream.damage}); what came before is used")
+        yield Problem("damaged_archive", f"the archive is damaged ({stream.damage}); what can be read is used")

@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
 from foundling.core.files import holds
 from foundling.core.log import logger
 from foundling.corpus.folder import KIND, Corpus, open_corpus
-from foundling.corpus.inputs import InputFile, find_inputs
+from foundling.corpus.inputs import InputFile, find_inputs, settle
 from foundling.corpus.readers.base import PROBLEMS, Problem, Record
 from foundling.corpus.streams import Stream
 
@@ -61,6 +60,8 @@ def _texts(opened: list[_Opened], split: str, text_field: str | None) -> Iterato
 def _file_texts(file: InputFile, text_field: str | None) -> Iterator[tuple[str, str]]:
     problems: Counter[str] = Counter()
     for item in _items(file, text_field):
+        if isinstance(item, Problem) and item.kind == "no_text_field":
+            raise UserError(f"{file.path}: {item.detail}")
         if isinstance(item, Problem):
             problems[item.kind] += item.count
         elif item.text:
@@ -70,12 +71,9 @@ def _file_texts(file: InputFile, text_field: str | None) -> Iterator[tuple[str, 
 
 
 def _items(file: InputFile, text_field: str | None) -> Iterator[Record | Problem]:
-    reader: Any = file.reader
-    if text_field is not None and "text_field" in type(reader).model_fields:
-        reader = reader.model_copy(update={"text_field": text_field})
     stream = Stream(file.path)
     try:
-        yield from reader.settle(Stream(file.path), file.name).build().read(stream)
+        yield from settle([file], text_field=text_field)[file.name].build().read(stream)
     except OSError as error:
         raise UserError(f"{file.path} could not be read: {error.strerror or error}") from error
     if stream.damage:

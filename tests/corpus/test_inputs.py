@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from foundling.corpus.inputs import _walk, find_inputs
+from foundling.corpus.readers.base import Problem
 
 
 def test_sorted_and_each_file_once(tmp_path: Path) -> None:
@@ -24,7 +25,9 @@ def test_a_link_to_a_folder_above_is_not_entered(tmp_path: Path) -> None:
     (top / "a.txt").write_text("one")
     for name in ("one", "two"):
         (top / name).symlink_to(top)
-    assert list(_walk(top, frozenset(), "/nowhere")) == [top / "a.txt"]
+    problems: list[tuple[str, Problem]] = []
+    assert list(_walk(top, frozenset(), "/nowhere", problems)) == [top / "a.txt"]
+    assert [(name, problem.kind) for name, problem in problems] == [(str(top / n), "loop") for n in ("one", "two")]
 
 
 def test_the_folder_to_write_is_left_out(tmp_path: Path) -> None:

@@ -5,66 +5,58 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Self
 
-from foundling.core.config import PartConfig
-from foundling.core.errors import UserError
-from foundling.core.log import logger
-from foundling.corpus.readers.base import Problem, Record
-from foundling.corpus.streams import Stream, binary_reason, decode, lines, scrub
+from foundling.corpus.encodings import settle_encoding
+from foundling.corpus.readers._fields import (
+    MAX_BYTES_TO_GUESS,
+    NUM_ROWS_TO_GUESS,
+    TEXT_FIELD,
+    guess_text_field,
+    no_text_field,
+)
+from foundling.corpus.readers.base import (
+    MAX_DOCUMENT_BYTES,
+    Problem,
+    Record,
+    RowsConfig,
+    encoding_problems,
+    text_pieces,
+)
+from foundling.corpus.streams import Stream, decode, lines, recoded, scrub
 
 SUFFIXES = (".jsonl", ".ndjson")
-MAX_LINE_BYTES = 32 << 20
-_GUESSES = ("text", "content", "body", "document", "article", "raw_content", "paragraph", "passage", "sentence")
-_NUM_LINES_TO_GUESS = 100
 
 
-class Config(PartConfig):
+class Config(RowsConfig):
     """How the lines of one file are read."""
 
-    text_field: str | None = None
-    """Key of the text; None: `text`, else the first of `content`, `body`, ... that holds text, which is told."""
-
     def settle(self, stream: Stream, name: str) -> Self:
-        """The config with the text's key fixed, guessed from the first lines; a UserError where none can be meant."""
-        if self.text_field is not None or binary_reason(stream.head):
-            return self
-        keys: list[str] = []
-        for _, line in islice(lines(stream, MAX_LINE_BYTES), _NUM_LINES_TO_GUESS):
-            row = _object(decode(line)[0]) if line else None
-            if row is None:
-                continue
-            keys = keys or list(row)
-            texts = [key for key, value in row.items() if isinstance(value, str)]
-            guess = next((key for key in _GUESSES if key in texts), texts[0] if len(texts) == 1 else None)
-            if guess:
-                if guess != "text":
-                    logger.warning(
-                        "%s has no field 'text'; %r is read as the text (text_field=KEY sets it)", name, guess
-                    )
-                return self.model_copy(update={"text_field": guess})
-        if keys:
-            raise UserError(
-                f"{name} must have its text in a field that can be guessed ({', '.join(_GUESSES[:3])}, ...)",
-                got=f"the fields {', '.join(keys[:12])}",
-                do="set text_field=KEY",
-            )
-        return self.model_copy(update={"text_field": "text"})
+        encoding = settle_encoding(stream, self.encoding)
+        field = self.text_field
+        if encoding is not None and field is None:
+            rows = _first_rows(stream, encoding)
+            field = guess_text_field(rows) if rows else TEXT_FIELD
+        return self.model_copy(update={"encoding": encoding, "text_field": field})
 
     def build(self) -> "JsonLinesReader":
-        return JsonLinesReader(self.text_field or "text")
+        return JsonLinesReader(self.text_field, self.encoding)
 
 
 class JsonLinesReader:
-    def __init__(self, text_field: str) -> None:
+    """text_field: None where none could be guessed: then the file is a problem as a whole."""
+
+    def __init__(self, text_field: str | None, encoding: str | None) -> None:
         self.text_field = text_field
+        self.encoding = encoding
 
     def read(self, stream: Stream) -> Iterator[Record | Problem]:
-        if reason := binary_reason(stream.head):
-            yield Problem("binary", reason)
+        pieces = text_pieces(stream, self.encoding)
+        if isinstance(pieces, Problem):
+            yield pieces
             return
         num_bad_bytes = 0
-        for number, line in lines(stream, MAX_LINE_BYTES):
+        for number, line in lines(pieces, MAX_DOCUMENT_BYTES):
             if line is None:
-                yield Problem("line_too_long", f"line {number} is longer than {MAX_LINE_BYTES} bytes")
+                yield Problem("line_too_long", f"line {number} is longer than {MAX_DOCUMENT_BYTES} bytes")
                 continue
             content, bad = decode(line)
             num_bad_bytes += bad
@@ -74,13 +66,26 @@ class JsonLinesReader:
             if row is None:
                 yield Problem("malformed_line", f"line {number} is not a JSON object")
                 continue
+            if self.text_field is None:
+                yield Problem("no_text_field", no_text_field(list(row)))
+                return
             text = row.pop(self.text_field, None)
             if isinstance(text, str):
                 yield Record(scrub(text), f":{number}", row)
             else:
                 yield Problem("no_text", f"line {number} has no text in {self.text_field!r}")
-        if num_bad_bytes:
-            yield Problem("not_utf8", f"{num_bad_bytes} bytes are not UTF-8", num_bad_bytes)
+        yield from encoding_problems(stream, num_bad_bytes)
+
+
+def _first_rows(stream: Stream, encoding: str) -> list[dict[str, Any]]:
+    rows, num_bytes = [], 0
+    for _, line in islice(lines(recoded(stream, encoding), MAX_DOCUMENT_BYTES), NUM_ROWS_TO_GUESS):
+        if line and (row := _object(decode(line)[0])) is not None:
+            rows.append(row)
+            num_bytes += len(line)
+            if num_bytes > MAX_BYTES_TO_GUESS:
+                break
+    return rows
 
 
 def _object(line: str) -> dict[str, Any] | None:

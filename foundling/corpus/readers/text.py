@@ -1,11 +1,9 @@
 """Plain text and source code: a file is a document."""
 
 from collections.abc import Iterator
-from typing import Self
 
-from foundling.core.config import PartConfig
-from foundling.corpus.readers.base import Problem, Record
-from foundling.corpus.streams import Stream, binary_reason, decode
+from foundling.corpus.readers.base import Problem, Record, TextConfig, encoding_problems, text_pieces
+from foundling.corpus.streams import Stream, decode
 
 # fmt: off
 SUFFIXES = (
@@ -18,27 +16,27 @@ MAX_BYTES = 8 << 20
 """A larger file is cut at a line end into documents of at most this size, so that memory stays bounded."""
 
 
-class Config(PartConfig):
-    """Plain text has nothing to set."""
-
-    def settle(self, stream: Stream, name: str) -> Self:
-        return self
+class Config(TextConfig):
+    """How the file is read: as one document."""
 
     def build(self) -> "TextReader":
-        return TextReader(MAX_BYTES)
+        return TextReader(MAX_BYTES, self.encoding)
 
 
 class TextReader:
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, encoding: str | None = None) -> None:
         self.max_bytes = max_bytes
+        self.encoding = encoding
 
     def read(self, stream: Stream) -> Iterator[Record | Problem]:
-        if reason := binary_reason(stream.head):
-            yield Problem("binary", reason)
+        pieces = text_pieces(stream, self.encoding)
+        if isinstance(pieces, Problem):
+            yield pieces
             return
-        kept, num_parts, num_bad_bytes = bytearray(), 0, 0
-        for piece in stream:
-            kept += piece
+        kept, num_parts, num_bad_bytes, num_nuls = bytearray(), 0, 0, 0
+        for piece in pieces:
+            num_nuls += piece.count(0)
+            kept += piece.replace(b"\0", b"")
             while len(kept) > self.max_bytes:
                 cut = _cut(kept, self.max_bytes)
                 text, bad = decode(bytes(kept[:cut]))
@@ -49,8 +47,9 @@ class TextReader:
         yield Record(text, f":{num_parts + 1}" if num_parts else "")
         if num_parts:
             yield Problem("cut", f"it is larger than {self.max_bytes} bytes and was cut at line ends", num_parts)
-        if num_bad_bytes + bad:
-            yield Problem("not_utf8", f"{num_bad_bytes + bad} bytes are not UTF-8", num_bad_bytes + bad)
+        if num_nuls:
+            yield Problem("nul_bytes", f"{num_nuls} NUL bytes are removed", num_nuls)
+        yield from encoding_problems(stream, num_bad_bytes + bad)
 
 
 def _cut(data: bytearray, limit: int) -> int:
