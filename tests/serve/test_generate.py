@@ -58,7 +58,7 @@ def test_greedy_with_the_cache_is_greedy_without(kind: str, monkeypatch: pytest.
     expected = greedy(model, PROMPT, 20)
     assert len(set(expected)) > 3, "the model must say something"
     assert [step for (step,) in generate(model, PROMPT, max_tokens=20, temperature=0)] == expected
-    monkeypatch.setattr("foundling.serve.generate._PIECE_TOKENS", 4)
+    monkeypatch.setattr("foundling.serve.begin._PIECE_TOKENS", 4)
     assert [step for (step,) in generate(model, PROMPT, max_tokens=20, temperature=0)] == expected
 
 
@@ -118,7 +118,7 @@ def test_tokens_come_one_by_one() -> None:
     model = small_model()
     calls: list[int] = []
     forward = model.forward_cached
-    model.forward_cached = lambda tokens, cache: calls.append(tokens.shape[1]) or forward(tokens, cache)  # type: ignore[method-assign,assignment]
+    model.forward_cached = lambda tokens, cache, **_: calls.append(tokens.shape[1]) or forward(tokens, cache)  # type: ignore[method-assign,assignment]
     steps = generate(model, PROMPT, max_tokens=10, seed=0)
     next(steps)
     assert calls == [len(PROMPT)]
