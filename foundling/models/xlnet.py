@@ -29,6 +29,7 @@ from foundling.nn.norms import LayerNorm
 from foundling.nn.positions import rotary_tables, rotate
 from foundling.nn.relative import Relative, distance_table
 from foundling.nn.two_stream import Streams, plain_two_stream
+from foundling.nn.two_stream_blockwise import blockwise_two_stream
 
 Rotary = tuple[Tensor, Tensor, Tensor, Tensor]
 """cos and sin of the looking states, cos and sin of the keys."""
@@ -119,7 +120,8 @@ class Attention(nn.Module):
             relative = Relative(distance_LHK, segment, self.content_bias, self.distance_bias, self.segment_bias)
         else:
             q_UHK, k_SHK = rotate(q_UHK, *where[:2]), rotate(k_SHK, *where[2:])
-        out_UHK = plain_two_stream(q_UHK, k_SHK, v_SHK, streams, relative)
+        attend = blockwise_two_stream if self.kernel == "blockwise" else plain_two_stream
+        out_UHK = attend(q_UHK, k_SHK, v_SHK, streams, relative)
         return self.out(out_UHK.flatten(1))
 
 
