@@ -87,13 +87,22 @@ def test_links_join_to_clusters_unless_told_otherwise() -> None:
     assert isinstance(last, Drop)
     assert last.detail == "like d0, Jaccard about 0.00, through others"
     assert step.summary()["largest_clusters"][0]["num_duplicates"] == len(texts) - 1
-    given, _ = answers(texts, chained=False)
+    given, step = answers(texts, chained=False)
     assert 2 < len(dropped(given)) < len(texts) - 2
     for number in dropped(given):
         drop = given[number]
         assert isinstance(drop, Drop)
         assert drop.detail is not None
-        assert float(drop.detail.split()[-1]) >= 0.7
+        assert float(drop.detail.split()[-1]) >= round(step.check, 2)
+
+
+def test_what_passes_the_check() -> None:
+    one, two = words(10, 40), words(11, 40)
+    texts = [" ".join(one + two), " ".join(one + words(12, 40))]  # J is about a third
+    always = {"bands": 128, "rows": 1}
+    assert dropped(answers(texts, check=0, **always)[0]) == [1]
+    assert dropped(answers(texts, **always)[0]) == []
+    assert near.Config(kind="near").build().check == pytest.approx(0.75 - 2.33 * (0.75 * 0.25 / 256) ** 0.5)
 
 
 def test_summary_tells_the_largest_clusters_first() -> None:
@@ -138,7 +147,7 @@ def test_thousands_of_copies_are_one_cluster() -> None:
     ("settings", "message"),
     [
         ({"bands": 4}, "bands and rows go together"),
-        ({"bands": 40, "rows": 4}, r"bands \* rows must be at most num_hashes \(126\)"),
+        ({"bands": 65, "rows": 4}, r"bands \* rows must be at most num_hashes \(256\)"),
         ({"threshold": 0}, "greater than 0"),
     ],
 )

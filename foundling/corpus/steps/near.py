@@ -2,9 +2,10 @@
 
 Signatures are of shingles, as in Broder 1997 (On the resemblance and containment of documents): runs of words, or of
 characters where most of the text is in a script without spaces. With b bands of r rows, documents of Jaccard
-similarity J are compared with probability 1 - (1 - J^r)^b, and linked where the signatures' estimate of J reaches the
-threshold; `foundling.corpus.minhash` has both laws, and `benchmarks/near_duplicates.py` holds them against every pair
-of 20,000 real paragraphs. Links join to clusters (union-find) over the whole corpus, whatever the number of workers.
+similarity J are brought together with probability 1 - (1 - J^r)^b. They are linked where the signatures' estimate of J
+does not speak against it: `check` lies so far below the threshold that one in a hundred of the pairs at the threshold
+is lost by it. `foundling.corpus.minhash` has the laws, and `benchmarks/near_duplicates.py` holds them against every
+pair of 20,000 real paragraphs. Links join to clusters (union-find) over the whole corpus.
 
 Where we differ from the usual 5-grams (Lee et al. 2022, Deduplicating training data makes language models better,
 section 4.2; Penedo et al. 2024, FineWeb, section 3.4): runs of two words. A changed word breaks five 5-grams, so four
@@ -12,6 +13,7 @@ changed words of seventy bring a pair to J = 0.55, where leaflets stand that sha
 change leaves J = 0.79, and the leaflets stay below 0.7.
 """
 
+import math
 from array import array
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,6 +36,8 @@ REASONS = {
     "near_duplicate": "nearly the same text as a document that stays",
     "near_duplicate_elsewhere": "nearly the same text as a document of a corpus given as `against`",
 }
+_ERRORS = 2.33
+"""One in a hundred draws of a normal distribution lies further below its mean."""
 _NUM_LARGEST = 20
 """Clusters that the summary tells of."""
 _NUM_EXAMPLES = 5
@@ -45,18 +49,21 @@ _BUFFER_BYTES = 1 << 20
 class Config(PartConfig):
     """What near is, and what stays."""
 
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Least estimated Jaccard similarity of two documents that are near duplicates, in (0, 1]. Of documents with
-    single words changed here and there, 0.7 is about one word in eleven."""
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Jaccard similarity from which on two documents are near duplicates, in (0, 1]. Where single words are changed
+    here and there, 0.75 is about one in fourteen."""
+    check: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Least estimated similarity of documents that a band brought together, in [0, 1]; None: 2.33 standard errors below
+    the threshold, 0.687 as things are set here. 0: the bands alone decide."""
     shingle_words: Annotated[int, Field(ge=1)] = 2
     """Words of a shingle, >= 1."""
     shingle_characters: Annotated[int, Field(ge=1)] = 3
     """Characters of a shingle where most of the text is in a script without spaces, >= 1."""
-    num_hashes: Annotated[int, Field(ge=1, le=4096)] = 126
+    num_hashes: Annotated[int, Field(ge=1, le=4096)] = 256
     """Hashes of a signature, 2 bytes each on disk; the estimate's standard error is at most 0.5 / sqrt(num_hashes)."""
     bands: Annotated[int, Field(ge=1)] | None = None
-    """Parts of a signature, with `rows`; None for both: the steepest curve that compares 0.9 of the pairs at the
-    threshold."""
+    """Parts of a signature, with `rows`; None for both: the steepest curve that brings together 0.9 of the
+    pairs at the threshold."""
     rows: Annotated[int, Field(ge=1)] | None = None
     """Hashes of a band that must all agree, with `bands`; bands * rows is at most num_hashes."""
     keep: Literal["first", "longest"] = "first"
@@ -90,6 +97,8 @@ class Near:
             self.bands, self.rows = config.bands, config.rows
         else:
             self.bands, self.rows = bands_and_rows(config.threshold, config.num_hashes)
+        error = math.sqrt(config.threshold * (1 - config.threshold) / (self.bands * self.rows))
+        self.check = max(0.0, config.threshold - _ERRORS * error) if config.check is None else config.check
         self._config = config
         self._hashes = MinHash(self.bands * self.rows)
         self._clusters = _Clusters(0, 0)
@@ -120,7 +129,7 @@ class Near:
             for signature in signatures:
                 take(signature)
             hashes, numbers = spool.read()
-            roots = clusters(hashes, numbers, self.bands, self.rows, self._config.threshold)
+            roots = clusters(hashes, numbers, self.bands, self.rows, self.check)
             self._clusters = self._settled(hashes, roots, np.array(lengths, np.int64), num_others)
             self._clusters.name(names)
 
@@ -146,7 +155,7 @@ class Near:
         if not len(waiting):
             return waiting
         nearness = similarity(hashes, kept, waiting)
-        goes = np.full(len(waiting), True) if self._config.chained else nearness >= self._config.threshold
+        goes = np.full(len(waiting), True) if self._config.chained else nearness >= self.check
         result.keepers[waiting[goes]] = kept
         result.nearness[waiting[goes]] = nearness[goes]
         return waiting[~goes]
@@ -158,7 +167,7 @@ class Near:
         if keeper >= 0:
             reason = "near_duplicate" if keeper >= found.num_others else "near_duplicate_elsewhere"
             nearness = found.nearness[number]
-            how = "" if nearness >= self._config.threshold else ", through others"
+            how = "" if nearness >= self.check else ", through others"
             return Drop(reason, f"like {found.names[keeper]}, Jaccard about {nearness:.2f}{how}")
         if number not in found.num_duplicates:
             return document
@@ -167,11 +176,12 @@ class Near:
         return replace(document, meta={**document.meta, "duplicates": found.num_duplicates[number]})
 
     def summary(self) -> dict[str, Any]:
-        """Bands, rows and the largest clusters: who stays, how many went, ids of some, the start of the text."""
+        """Bands, rows, check and the largest clusters: who stays, how many went, ids of some, the start of the text."""
         found = self._clusters
         return {
             "bands": self.bands,
             "rows": self.rows,
+            "check": round(self.check, 4),
             "num_clusters": len(found.num_duplicates),
             "num_duplicates": sum(found.num_duplicates.values()),
             "largest_clusters": [
