@@ -243,9 +243,13 @@ def test_a_symlink_loop_ends(tmp_path: Path) -> None:
 def test_bytes_that_are_not_utf8(tmp_path: Path, told: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "in" / "latin.txt", "Das Caf\xe9 liegt an der Stra\xdfe.".encode("latin-1"))
     write(tmp_path / "in" / "l.jsonl", b'{"text": "caf\xe9 au lait"}\n')
-    write(tmp_path / "in" / "stray.txt", b"good \xff text")
+    write(tmp_path / "in" / "stray.txt", b"good \xff text" + b" and more" * 20)
     corpus = build_corpus([tmp_path / "in"], tmp_path / "out", config(steps="plain"))
-    assert sorted(texts(corpus)) == ["Das Café liegt an der Straße.", "café au lait", "good \ufffd text"]
+    assert sorted(texts(corpus)) == [
+        "Das Café liegt an der Straße.",
+        "café au lait",
+        "good \ufffd text" + " and more" * 20,
+    ]
     assert corpus.manifest["counts"]["problems"]["not_utf8"]["count"] == 1
     assert "in/stray.txt: 1 bytes are not UTF-8" in told.text
     assert "in/latin.txt: the encoding 'cp1252' is a guess (encoding=... sets it)" in told.text
