@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from foundling.corpus.shingles import Hashes, mixed
 
 Signature = NDArray[np.uint16]
-_BLOCK_SHINGLES = 512  # 128 hashes of them are 256 KiB: the products stay in the second-level cache
+_BLOCK_SHINGLES = 512  # the products of 256 hashes are 512 KiB: they stay in the second-level cache
 
 
 class MinHash:
@@ -31,9 +31,8 @@ class MinHash:
 
     def __init__(self, num_hashes: int, seed: int = 0) -> None:
         numbers = mixed(np.arange(num_hashes, dtype=np.uint64) + np.uint64((seed + 1) << 32))
-        self._factors = ((numbers >> np.uint64(32)).astype(np.uint32) | np.uint32(1))[:, None]
-        self._products = np.empty((num_hashes, _BLOCK_SHINGLES), np.uint32)
-        self._smallest = np.empty((num_hashes, 1), np.uint32)
+        self._factors = (numbers >> np.uint64(32)).astype(np.uint32) | np.uint32(1)
+        self._products = np.empty((_BLOCK_SHINGLES, num_hashes), np.uint32)
 
     def signature(self, shingles: Hashes) -> Signature:
         """[S] hashes of shingles, S >= 1 -> [num_hashes]."""
@@ -42,8 +41,8 @@ class MinHash:
         smallest = None
         for at in range(0, len(short), _BLOCK_SHINGLES):
             block = short[at : at + _BLOCK_SHINGLES]
-            products = np.multiply(self._factors, block, out=self._products[:, : len(block)])
-            found = products.min(axis=1)
+            products = np.multiply(block[:, None], self._factors, out=self._products[: len(block)])
+            found = products.min(axis=0)
             smallest = found if smallest is None else np.minimum(smallest, found, out=smallest)
         assert smallest is not None
         return smallest.astype(np.uint16)
