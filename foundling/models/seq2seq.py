@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from foundling.core.config import Strict
+from foundling.core.errors import UserError
 from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.models import gpt
@@ -122,7 +123,8 @@ class Sources:
 
     @classmethod
     def of(cls, batch: Batch) -> "Sources":
-        assert batch.source_tokens_S is not None, "a batch for an encoder and decoder has sources"
+        if batch.source_tokens_S is None:
+            raise UserError("an encoder-decoder must be given a source beside each text", got="text alone")
         assert batch.source_positions_S is not None
         assert batch.source_bounds_R1 is not None
         return cls(batch.source_tokens_S, batch.source_positions_S, batch.source_bounds_R1, batch.max_source_length)

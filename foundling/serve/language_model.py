@@ -16,8 +16,11 @@ from foundling.data.batch import rows_batch
 from foundling.evaluation.perplexity import document_end, perplexity
 from foundling.models.gpt import Config, Gpt
 from foundling.models.hub import load_model
+from foundling.models.seq2seq import Seq2Seq
+from foundling.serve.begin import check_ids
 from foundling.serve.detokenize import StreamDecoder
-from foundling.serve.generate import check_ids, generate
+from foundling.serve.generate import generate
+from foundling.serve.source_model import SourceModel
 from foundling.tokenizers.base import Tokenizer, load_tokenizer
 
 _ID_FILES = ("generation_config.json", "config.json")
@@ -39,7 +42,7 @@ def find_model_dir(path: Path | str) -> Path:
 
 def load(
     path: Path | str, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
-) -> "LanguageModel":
+) -> "LanguageModel | SourceModel":
     """The language model of a run folder, a model folder or any Hugging Face folder of a known family.
 
     device: None: a CUDA device where there is one, else the CPU. dtype: of the weights. UserError: no such folder, a
@@ -48,9 +51,11 @@ def load(
     folder = find_model_dir(path)
     model = load_model(folder, dtype=dtype)
     tokenizer = load_tokenizer(folder)
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(model, Seq2Seq):
+        return SourceModel(model.to(chosen).eval(), tokenizer, stop_ids=_stop_ids(folder))
     if not isinstance(model, Gpt):
         raise UserError("MODEL must be a decoder that generates text", got=f"a {type(model).__name__} in {folder}")
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return LanguageModel(model.to(chosen).eval(), tokenizer, stop_ids=_stop_ids(folder))
 
 
