@@ -34,7 +34,7 @@ class Masker:
     ) -> None:
         """starts: which tokens of a row begin a word, bool [T]; not needed for single tokens. ordinary_ids: those
         that may be chosen, and that stand in by chance. The rest is explained in `mlm.Config`."""
-        self._rate, self._unit, self._mask_id = rate, unit, mask_id
+        self._rate, self._unit, self.mask_id = rate, unit, mask_id
         self._shares = (mask_share, mask_share + random_share)
         self._span_end_rate, self._longest_span = span_end_rate, longest_span
         self._ordinary_ids, self._starts = ordinary_ids, starts
@@ -61,7 +61,7 @@ class Masker:
             chosen, draws = self._units(tokens_T, free_T, budget, rng)
         replaced = tokens_T.copy()
         to_mask, to_random = draws < self._shares[0], (draws >= self._shares[0]) & (draws < self._shares[1])
-        replaced[chosen[to_mask]] = self._mask_id
+        replaced[chosen[to_mask]] = self.mask_id
         replaced[chosen[to_random]] = rng.choice(self._ordinary_ids, int(to_random.sum()))
         return replaced, chosen
 

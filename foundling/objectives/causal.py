@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from foundling.core.config import PartConfig
+from foundling.core.errors import UserError
 from foundling.data.batch import Batch, rows_batch
 from foundling.data.order import Weights
 from foundling.data.prefix import PrefixRow, PrefixRows
@@ -52,12 +53,16 @@ class Config(PartConfig):
         return {"prefix": self.prefix is not None}
 
     def build(self, tokenizer: Tokenizer) -> "Causal":
-        return Causal(self.prefix)
+        end_id = tokenizer.eos_id if tokenizer.eos_id is not None else tokenizer.sep_id
+        return Causal(self.prefix, end_id)
 
 
 class Causal:
-    def __init__(self, prefix: tuple[float, float] | None = None) -> None:
-        self._prefix = prefix
+    pseudo_likelihood = False
+
+    def __init__(self, prefix: tuple[float, float] | None = None, end_id: int | None = None) -> None:
+        """prefix: least and largest share of a row that is prefix. end_id: the token between documents."""
+        self._prefix, self._end_id = prefix, end_id
 
     @property
     def predicts_text(self) -> bool:
@@ -103,3 +108,22 @@ class Causal:
     def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         out = model(batch)
         return {"loss": linear_nll(out.hidden_MD, out.head_weight_VD, batch.targets_M, out.head_bias_V)}
+
+    def text_rows(self, length: int) -> tuple[int, int]:
+        """(rows, tokens of a row) that a text of this many tokens becomes."""
+        return 1, length
+
+    def text_batch(self, texts: Sequence[np.ndarray]) -> Batch:
+        """A row a text [T], behind an end token: its losses add up to -log of its probability."""
+        if self._end_id is None:
+            raise UserError("the tokenizer must have an eos or sep token: a text's first token is predicted from it")
+        lengths = [len(text) for text in texts]
+        before = [np.concatenate([[self._end_id], text[:-1]]) for text in texts]
+        return Batch(
+            tokens_N=torch.from_numpy(np.concatenate(before)),
+            positions_N=torch.from_numpy(np.concatenate([np.arange(n) for n in lengths])),
+            bounds_R1=torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32),
+            max_row_length=max(lengths),
+            targets_M=torch.from_numpy(np.concatenate(texts)),
+            sources_R=tuple(range(len(texts))),
+        )

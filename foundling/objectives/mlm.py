@@ -71,6 +71,7 @@ class Config(PartConfig):
 
 class Mlm:
     predicts_text = False
+    pseudo_likelihood = True
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
         ids = {role: getattr(tokenizer, f"{role}_id") for role in ("mask", "cls", "sep")}
@@ -166,6 +167,33 @@ class Mlm:
                 found["next_loss"] = _next_nll(out.next_logits_RC, batch)
                 found["next_accuracy"] = out.next_logits_RC.argmax(-1).eq(batch.labels_R).float()
             return found
+
+    def text_rows(self, length: int) -> tuple[int, int]:
+        """(rows, tokens of a row) that a text of this many tokens becomes."""
+        return length, length + 2
+
+    def text_batch(self, texts: Sequence[np.ndarray]) -> Batch:
+        """T rows of a text [T], each with one token hidden: the losses add up to the negative pseudo-log-likelihood."""
+        rows, targets, places, start = [], [], [], 0
+        for text in texts:
+            row_TT = np.tile(np.concatenate([[self._cls_id], text, [self._sep_id]]), (len(text), 1))
+            own = np.arange(len(text))
+            row_TT[own, own + 1] = self._mask.mask_id
+            rows.append(row_TT.ravel())
+            targets.append(text)
+            places.append(start + own * row_TT.shape[1] + own + 1)
+            start += row_TT.size
+        lengths = np.repeat([len(text) + 2 for text in texts], [len(text) for text in texts])
+        return Batch(
+            tokens_N=torch.from_numpy(np.concatenate(rows)),
+            positions_N=torch.from_numpy(np.concatenate([np.arange(n) for n in lengths])),
+            bounds_R1=torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32),
+            max_row_length=int(lengths.max()),
+            targets_M=torch.from_numpy(np.concatenate(targets)),
+            target_index_M=torch.from_numpy(np.concatenate(places)),
+            segments_N=torch.zeros(start, dtype=torch.int64),
+            sources_R=tuple(np.repeat(np.arange(len(texts)), [len(text) for text in texts]).tolist()),
+        )
 
 
 def _next_nll(logits_RC: Tensor | None, batch: Batch) -> Tensor:

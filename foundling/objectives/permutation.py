@@ -10,6 +10,7 @@ earlier ones.
 # Shapes: R = rows, N = packed tokens, M = targets, T = tokens of a text.
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -58,6 +59,7 @@ class Config(PartConfig):
 
 class Permutation:
     predicts_text = False
+    pseudo_likelihood = True
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
         self._config = config
@@ -102,14 +104,20 @@ class Permutation:
         framed = [np.concatenate([[self._end()], text]) for text in texts]
         return self._batch(framed, [np.arange(len(text) + 1) for text in texts])
 
-    def leave_one_out_batch(self, text: np.ndarray) -> Batch:
-        """T rows, of which row i predicts token i of the text [T] from all others, an end token before and after it.
+    def text_rows(self, length: int) -> tuple[int, int]:
+        """(rows, tokens of a row) that a text of this many tokens becomes."""
+        return length, length + 2
 
-        The sum of the scores is the negative pseudo-log-likelihood (Salazar et al. 2020, arXiv:1910.14659).
+    def text_batch(self, texts: Sequence[np.ndarray]) -> Batch:
+        """T rows of a text [T], of which row i predicts token i from all others, an end token before and after them.
+
+        The sum of a text's losses is its negative pseudo-log-likelihood (Salazar et al. 2020, arXiv:1910.14659).
         """
-        framed = np.concatenate([[self._end()], text, [self._end()]])
-        ranks = np.eye(len(text), len(framed), k=1, dtype=np.int64)
-        return self._batch([framed] * len(text), list(ranks))
+        end = [self._end()]
+        framed = [np.concatenate([end, text, end]) for text in texts for _ in text]
+        ranks = [rank for text in texts for rank in np.eye(len(text), len(text) + 2, k=1, dtype=np.int64)]
+        owners = tuple(number for number, text in enumerate(texts) for _ in text)
+        return replace(self._batch(framed, ranks), sources_R=owners)
 
     def _end(self) -> int:
         if self._end_id is None:
