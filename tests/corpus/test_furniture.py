@@ -90,3 +90,8 @@ def test_a_bound_on_lines() -> None:
     answer = cleaned(text, max_lines=1)
     assert isinstance(answer, Document)
     assert answer.text == text
+
+
+def test_nothing_but_likely_lines() -> None:
+    assert cleaned("Menu\nSearch...\nLog in") == Drop("only_furniture", "3 lines")
+    assert isinstance(cleaned("Menu\nSearch..."), Document)

@@ -160,3 +160,12 @@ def test_size() -> None:
 
 def test_percent() -> None:
     assert [percent(share) for share in (0, 0.00001, 0.05, 0.123, 1)] == ["0 %", "< 0.1 %", "5 %", "12.3 %", "100 %"]
+
+
+def test_dry_run_lists_and_builds_nothing(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = CliRunner().invoke(app, ["build", str(source.parent), "--out", str(out), "--dry-run", "steps=plain"])
+    assert run.exit_code == 0, run.output
+    for word in ("jsonl", "text_field text", "news.jsonl", "length", "min_characters 1", "nothing was built"):
+        assert word in run.output
+    assert not out.exists()

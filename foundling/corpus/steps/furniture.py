@@ -24,6 +24,8 @@ REASONS = {"only_furniture": "all of its lines are a page's furniture: menus, no
 
 Kind = Literal["sure", "likely"]
 _LONGEST_CHARACTERS = {"list": 160, "notice": 320}
+_FEWEST_LIKELY = 3
+"""Lines that are likely furniture are it for sure where nothing else stands in a text of so many."""
 _APART = re.compile(r"[|·•>»/\t]|  |[0-9]")
 _NUMBER_WORD = "%"
 _NO_LIST = re.compile(r"[=\"“”„`{}$\\，。]|\w\(|::|^#|^>>>")
@@ -54,7 +56,10 @@ class Furniture:
         for number, line in enumerate(lines):
             if line and len(line) <= _LONGEST_CHARACTERS["notice"] and (kind := phrases.kind_of(line)):
                 kinds[number] = kind
-        if "sure" not in kinds.values() or (self.max_lines is not None and len(kinds) > self.max_lines):
+        all_likely = len(kinds) >= _FEWEST_LIKELY and len(kinds) == sum(map(bool, map(str.strip, lines)))
+        if not all_likely and "sure" not in kinds.values():
+            return document
+        if self.max_lines is not None and len(kinds) > self.max_lines:
             return document
         text = "\n".join(line for number, line in enumerate(lines) if number not in kinds).strip()
         if not text:

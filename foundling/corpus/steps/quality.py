@@ -56,6 +56,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _BULLETS = (*"•‣●▪◦∙·○■□◆►▶➤✓✔", "* ", "- ", "+ ", "– ", "— ")
 _ELLIPSES = tuple(dots + end for dots in ("...", "…") for end in ("", ")", "]", "”", "»", '"', "[…]", "[...]"))
 _ENDED = tuple(".!?;:…。！？；：」』）)\"”’'،؟۔।॥")
+_STUBS = (": ...", ") ...", "{ ...", "# ...", " …")  # of program text
 # {{ name }}, {% if %}, ${name}, <%= name %>, [[name]], %%NAME%%, [insert text here], [Your Name]
 _TEMPLATE = re.compile(
     r"\{\{[^{}\n]{1,60}\}\}|\{%[^%\n]{1,60}%\}|<%[^%\n]{1,80}%>|\$\{[\w.]{1,40}\}|%%\w{1,40}%%|\[\[\w[\w .-]{0,40}\]\]|"
@@ -176,7 +177,8 @@ class Quality:
         if drop := _above("bullets", "lines with bullets", share, config.max_bullet_lines.of(script)):
             return drop
         if "..." in text or "…" in text:
-            share = sum(1 for line in lines if line.endswith(_ELLIPSES)) / len(lines)
+            broken = (line for line in lines if line.endswith(_ELLIPSES) and not line.endswith(_STUBS))
+            share = sum(1 for _ in broken) / len(lines)
             if drop := _above("ellipses", "lines with ellipses", share, config.max_ellipsis_lines.of(script)):
                 return drop
         if "{" in text or "%" in text or "[" in text:  # told in no time, unlike the pattern
