@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator
@@ -31,7 +31,7 @@ from foundling.core.files import (
 from foundling.core.log import logger
 from foundling.core.registry import nearest
 from foundling.corpus.encodings import NamedEncoding
-from foundling.corpus.engine import run_segment
+from foundling.corpus.engine import run_on_ray, run_segment
 from foundling.corpus.folder import KIND, Corpus, open_corpus
 from foundling.corpus.inputs import READERS, find_inputs, hashes_of, settle
 from foundling.corpus.report import render
@@ -47,6 +47,7 @@ Progress = Callable[[int, int, int], None]
 """Called with (bytes of the input files read so far, their total, documents kept so far)."""
 
 _FORMAT_VERSION = 2  # raised when the same settings would give another folder
+_NOT_OF_THE_RESULT = {"workers", "engine"}
 _SMALL_BYTES = 32 << 20  # below, starting worker processes costs more than they save
 
 
@@ -86,6 +87,9 @@ class Config(Strict):
     """Domain tag of all documents, as `source`."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Processes for the steps; None: one a core, and none for little text. The result is the same for any number."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the steps run: on this machine, or on the Ray cluster that it belongs to (`pip install foundling[ray]`),
+    whose nodes must have foundling too. The result is the same."""
 
     @field_validator("steps", mode="before")
     @classmethod
@@ -119,7 +123,7 @@ def build_corpus(
     workers = config.workers or _num_workers(total_bytes)
     inputs = hashes_of(found, workers) | _input_hashes(config.steps)
     settings = {
-        **{key: value for key, value in resolved(config).items() if key != "workers"},
+        **{key: value for key, value in resolved(config).items() if key not in _NOT_OF_THE_RESULT},
         "format_version": _FORMAT_VERSION,
         "files": hash_of([[file.name, file.source, resolved(readers[file.name])] for file in found]),
     }
@@ -134,6 +138,7 @@ def build_corpus(
             do="choose another folder, or replace it (--replace)",
         )
     tags = Tags(config.source, config.domain)
+    on_ray = config.engine == "ray"
     identity = [artefact_key(KIND, settings, inputs), code_identity(Path(__file__).parent)]
     with open_work(out, identity) as work, whole_folder(out) as folder:
         tallies, kept = write_corpus(
@@ -142,7 +147,7 @@ def build_corpus(
             Splitter(config.valid_fraction, config.seed),
             folder,
             work,
-            partial(run_segment, workers=workers),
+            partial(run_on_ray, workers=config.workers) if on_ray else partial(run_segment, workers=workers),
             total_bytes,
             lambda share, num: progress(round(share * total_bytes), total_bytes, num) if progress else None,
         )

@@ -1,6 +1,9 @@
 """Daft as the engine: batches in, the steps over them in worker processes, batches out in the same order.
 
-The only module that imports daft. Daft keeps order but not memory: a source is read as far ahead as it goes (1.6 GB
+The only module that imports daft. The same plan runs on this machine (`run_segment`) or on a Ray cluster
+(`run_on_ray`); where it runs changes nothing in the result.
+
+On this machine Daft keeps order but not memory: a source is read as far ahead as it goes (1.6 GB
 of a 1.6 GB source lay in memory in a trial with a slow consumer). So the source here stops while more than
 `IN_FLIGHT_BYTES` are between it and the consumer.
 """
@@ -9,12 +12,15 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from threading import Lock
 from typing import Any
 
 import pyarrow as pa
 
 from foundling.core.config import PartConfig
+from foundling.core.errors import UserError
 from foundling.corpus.rows import CLEANED, READ
 from foundling.corpus.segment import Segment
 
@@ -28,6 +34,8 @@ from daft.io.source import DataSource, DataSourceTask
 
 IN_FLIGHT_BYTES = 32 << 20
 """Bytes of rows that may be read and not yet consumed. Copies on the way make several times as much memory of it."""
+WAVE_BYTES = 256 << 20
+"""Bytes of rows that go to a Ray cluster at a time. Each wave starts its workers anew."""
 _POLL_SECONDS = 0.002
 _READ = daft.Schema.from_pyarrow_schema(READ)
 _CLEANED = daft.DataType.from_arrow_type(pa.struct(list(CLEANED)))
@@ -59,6 +67,54 @@ def run_segment(
     finally:
         gate.shut()
         results.close()
+
+
+def run_on_ray(
+    batches: Callable[[], Iterator[pa.RecordBatch]], configs: Sequence[PartConfig], is_last: bool, workers: int | None
+) -> Generator[pa.RecordBatch, None, None]:
+    """As `run_segment`, on the Ray cluster that this machine belongs to, or on one that is started here.
+
+    workers: None: one for each core of the cluster. Daft's Ray runner asks a source for all that it has before it
+    starts (tried with 0.7.26), so batches go in waves of `WAVE_BYTES`, the next one read while one is worked on.
+    Raises UserError where Ray is not installed, or Daft runs on something else in this process already.
+    """
+    workers = workers or _ray_cores()
+    steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(list(configs), is_last)
+    source = batches()
+    with ThreadPoolExecutor(1) as reader:
+        wave = reader.submit(_wave, source)
+        while tables := wave.result():
+            wave = reader.submit(_wave, source)
+            frame = daft.from_arrow(tables)
+            frame = frame.select(steps.run(*(daft.col(name) for name in READ.names)).alias("row"))
+            for result in frame.to_arrow_iter(results_buffer_size=None):
+                yield pa.RecordBatch.from_struct_array(result.column("row")).cast(CLEANED)
+
+
+def _wave(batches: Iterator[pa.RecordBatch]) -> list[pa.Table]:
+    """The next batches, each a partition of its own."""
+    tables, num_bytes = [], 0
+    while num_bytes < WAVE_BYTES and (batch := next(batches, None)) is not None:
+        tables.append(pa.Table.from_batches([batch]))
+        num_bytes += batch.nbytes
+    return tables
+
+
+def _ray_cores() -> int:
+    """Cores of the Ray cluster, once Daft runs on it."""
+    if find_spec("ray") is None:
+        raise UserError("engine=ray needs Ray", got="none", do="pip install 'foundling[ray]'")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    if daft.get_or_infer_runner_type() != "ray":
+        try:
+            daft.set_runner_ray(noop_if_initialized=True)
+        except Exception as error:
+            raise UserError(f"engine=ray must be the first engine of its process: {error}") from error
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 class _Steps:
