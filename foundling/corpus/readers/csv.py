@@ -223,6 +223,8 @@ def _has_header(rows: list[list[str]], text_field: str | None) -> bool:
     if not rows or text_field in rows[0]:
         return True
     names = rows[0]
+    if len(names) == 1 and " " in names[0].strip():
+        return False  # a sentence
     if len(set(names)) < len(names) or not all(_HEADER_NAME.fullmatch(name.strip()) for name in names):
         return False
     if len(rows) == 1 or (len(names) > 1 and guess_text_field([dict.fromkeys(names, "")]) is not None):

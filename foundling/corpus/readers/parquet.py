@@ -104,9 +104,14 @@ def _guess(file: pq.ParquetFile) -> str | None:
     names = [field.name for field in file.schema_arrow if _is_text(field.type)]
     if not names:
         return None
-    first = next(file.iter_batches(NUM_ROWS_TO_GUESS, columns=names), None)
-    rows = first.to_pylist() if first is not None else []
-    return guess_text_field(rows or [dict.fromkeys(names, "")])
+    for group in range(file.num_row_groups):
+        try:
+            first = next(file.iter_batches(NUM_ROWS_TO_GUESS, row_groups=[group], columns=names), None)
+        except _ERRORS:
+            continue  # the reading meets the same error and tells it
+        if first is not None and first.num_rows:
+            return guess_text_field(first.to_pylist())
+    return guess_text_field([dict.fromkeys(names, "")])
 
 
 def _num_rows(group: Any) -> int:
