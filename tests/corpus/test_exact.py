@@ -48,6 +48,7 @@ def test_signature_is_of_the_text() -> None:
         ("soft\u00adhyphen", "softhyphen", True),
         ("3 + 4", "3 - 4", False),
         ("a < b", "a > b", False),
+        ("é + 4", "é - 4", False),
         ("row 12", "row 21", False),
         ("𝒳 🙂", "𝒴 🙂", False),
         ("🙂", "🙃", False),

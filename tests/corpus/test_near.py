@@ -1,7 +1,9 @@
 """Near duplicates: what is found, who stays, what is told; the clusters against a plain reference."""
 
 import itertools
+import json
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,15 @@ import pytest
 from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.corpus import clusters as module
-from foundling.corpus.clusters import agreement, clusters, groups
+from foundling.corpus.build import Config, build_corpus
+from foundling.corpus.clusters import agreement, candidates, clusters, groups
 from foundling.corpus.document import Document, Drop
 from foundling.corpus.minhash import places_for
+from foundling.corpus.shards import dropped_rows
 from foundling.corpus.steps import near
 from foundling.corpus.steps.base import SurveyStep
 
+DIRTY = Path(__file__).parents[3] / "shared" / "data" / "corpora" / "dirty.jsonl"
 VOCABULARY = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "lmnrst"]
 
 
@@ -61,6 +66,8 @@ def test_characters_where_the_script_has_no_spaces() -> None:
     other = "國破山河在城春草木深感時花濺淚恨別鳥驚心烽火連三月家書抵萬金白頭搔更短渾欲不勝簪"
     given, _ = answers([text, other, text.replace("明月", "月明").replace("光", "，")])
     assert dropped(given) == [2]
+    assert dropped(answers([text, other, text[::-1]])[0]) == []
+    assert dropped(answers([text, other, text[::-1]], shingle_characters=1)[0]) == [2]
 
 
 def test_short_rows_and_empty_texts() -> None:
@@ -137,6 +144,14 @@ def test_clusters_are_the_components_of_all_pairs(monkeypatch: pytest.MonkeyPatc
     assert agreement(signatures, np.array([0]), np.array([100])) == bands * rows - 1
 
 
+def test_in_a_crowded_band_each_is_compared_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WINDOW", 2)
+    band, numbers = np.zeros((9, 2), np.uint16), np.arange(10, 19)
+    pairs = [(int(a), int(b)) for left, right in candidates(band, numbers) for a, b in zip(left, right, strict=True)]
+    assert len(pairs) == len(set(pairs))
+    assert set(pairs) == {(a, b) for a, b in itertools.combinations(range(10, 19), 2) if a == 10 or b - a <= 2}
+
+
 def test_thousands_of_copies_are_one_cluster() -> None:
     one = " ".join(words(8, 30))
     given, _ = answers([one] * 3000 + [" ".join(words(9, 30))])
@@ -159,3 +174,66 @@ def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None
 def test_another_corpus_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must exist"):
         near.Config(kind="near", against=[str(tmp_path / "none")]).input_hashes()
+
+
+def test_against_another_corpus(tmp_path: Path) -> None:
+    one, two, three = (words(seed) for seed in (20, 21, 22))
+    near_one = [*one[:50], "CHANGED", *one[51:]]
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps({"text": " ".join(text)}) + "\n" for text in (three, one)))
+    plain = validate(Config, {"steps": "plain", "workers": 1, "valid_fraction": 0}, "corpus")
+    old = build_corpus([tmp_path / "old.jsonl"], tmp_path / "old", plain)
+    again = [" ".join(near_one), " ".join(two), " ".join([*two, "end"]), " ".join(near_one[:-1])]
+    given, step = answers(again, against=[str(old.dir)])
+    assert dropped(given) == [0, 2, 3]
+    assert [answer.reason for answer in given if isinstance(answer, Drop)] == [
+        "near_duplicate_elsewhere",
+        "near_duplicate",
+        "near_duplicate_elsewhere",
+    ]
+    drop = given[0]
+    assert isinstance(drop, Drop)
+    assert drop.detail is not None
+    assert drop.detail.startswith(f"like {old.dir}: old.jsonl:2, Jaccard about 0.9")
+    assert step.summary()["num_clusters"] == 1
+    assert near.Config(kind="near", against=[str(old.dir)]).input_hashes() == {f"near.against:{old.dir}": old.key}
+
+
+def test_a_corpus_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    bases = [words(seed, 60) for seed in range(30, 60)]
+    rows = []
+    for _ in range(400):
+        text = rng.choice(bases).copy()
+        text[rng.randrange(60)] = rng.choice(VOCABULARY)
+        rows.append(" ".join(text) + "\nThe same footer on all of the pages here")
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    steps: list[Any] = ["boilerplate", {"kind": "exact", "equality": "normalised"}, "near"]
+    built = [
+        build_corpus(
+            [tmp_path / "in.jsonl"],
+            tmp_path / f"out{workers}",
+            validate(Config, {"steps": steps, "workers": workers, "valid_fraction": 0}, "corpus"),
+        )
+        for workers in (1, 2)
+    ]
+    first, second = (list(corpus.documents()) for corpus in built)
+    assert first == second
+    assert len(first) == 30
+    assert sum(document.meta.get("duplicates", 0) for document in first) + 30 <= 400
+    assert not any("footer" in document.text for document in first)
+
+
+@pytest.mark.skipif(not DIRTY.is_file(), reason="the real corpora (../shared/data/corpora) are not here")
+def test_duplicates_of_a_small_crawl(tmp_path: Path) -> None:
+    steps: list[Any] = ["furniture", {"kind": "exact", "equality": "normalised"}, "near"]
+    corpus = build_corpus([DIRTY], tmp_path / "out", validate(Config, {"steps": steps, "workers": 1}, "corpus"))
+    rows = {}
+    for number, line in enumerate(DIRTY.read_text(encoding="utf-8").split("\n"), start=1):
+        with suppress(ValueError):
+            rows[f"dirty.jsonl:{number}"] = json.loads(line)
+    names = {row["id"]: name for name, row in rows.items()}
+    for kind, reason in (("near_duplicate", "near_duplicate"), ("exact_duplicate", "duplicate")):
+        wanted = {name: names[row["dup_of"]] for name, row in rows.items() if row["kind"] == kind}
+        got = {row["id"]: row["detail"] for row in dropped_rows(corpus.dir, reason) if rows[row["id"]]["text"].strip()}
+        assert wanted.keys() == got.keys()
+        assert all(f" {wanted[name]}" in detail for name, detail in got.items())
