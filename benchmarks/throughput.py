@@ -2,16 +2,18 @@
 
     python -m benchmarks.throughput DATA [--workload gpt] [--steps 16] [--rounds 5] [--peer NAME="COMMAND" ...]
 
-DATA holds `bpe.bin` (uint16 token ids) and `bpe.json` (its tokenizer). A peer is any command that prints one line of
-JSON with `tokens_per_s` (at its median step, compilation left out) and `peak_gib`; `{steps}` and `{data}` in it are
-filled in. Each round runs ours and each peer once, each in a fresh process, so a slow minute hits all; the table has
-medians and the ratio's 95 % interval over rounds. One JSON line a run goes to standard output.
+DATA holds `bpe.bin` and `wp.bin` (uint16 token ids), `bpe.json` and `wp.json` (their tokenizers), `bpe_starts.npy` and
+`wp_starts.npy` (where documents start). A peer is any command that prints one line of JSON with `tokens_per_s` (useful
+tokens, at its median step, compilation left out) and `peak_gib`; `{steps}` and `{data}` in it are filled in. Each round
+runs ours and each peer once, each in a fresh process, so a slow minute hits all; the table has medians and the ratio's
+95 % interval over rounds. One JSON line a run goes to standard output.
 
-Before any figure, a parity gate: from the same weights, our first loss and gradients must be those of transformers'
-GPT2LMHeadModel in fp32, and our bf16 loss must agree with it.
+Before any figure, a parity gate (benchmarks/parity/FAMILY.py): from the same weights, our first loss and gradients must
+be those of transformers' model in fp32, and our bf16 loss must agree with it.
 """
 
 import argparse
+import importlib
 import json
 import random
 import resource
@@ -19,78 +21,28 @@ import shlex
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-WORKLOADS: dict[str, dict[str, Any]] = {
-    "gpt": {"layers": 6, "width": 384, "heads": 6, "row_length": 256, "rows": 32},
-    "gpt124": {"layers": 12, "width": 768, "heads": 12, "row_length": 512, "rows": 8},
-}
-"""GPT-2 mathematics with a vocabulary of 8,192."""
-
-
-def _training(data_dir: Path, workload: str, precision: str, compiled: bool, micro_batch: int) -> Any:
-    """A run of the real engine over the memory-mapped tokens: the loop's own step, nothing made for the benchmark."""
-    import numpy as np
-    import tokenizers
-    import torch
-
-    from foundling.data.mixture import Mixture
-    from foundling.parallel.world import World
-    from foundling.tokenizers.base import SpecialTokens, Tokenizer
-    from foundling.train.build import build
-    from foundling.train.prepare import Data
-    from foundling.train.recipe import recipe_from
-    from foundling.train.settings import Settings
-
-    class Memory:
-        """Token ids in a file, as a stream."""
-
-        def __init__(self, path: Path) -> None:
-            self._ids = np.memmap(path, dtype=np.uint16, mode="r")
-            self.num_tokens = len(self._ids)
-
-        def read(self, start: int, length: int) -> Any:
-            return self._ids[start : start + length].astype(np.int64)
-
-    shape = dict(WORKLOADS[workload])
-    row_length, rows = shape.pop("row_length"), shape.pop("rows")
-    raw = tokenizers.Tokenizer.from_file(str(data_dir / "bpe.json"))
-    tokenizer = Tokenizer(raw, SpecialTokens(), kind="bpe")
-    stream: Any = Memory(data_dir / "bpe.bin")
-    data = Data([], ["bench"], Mixture(), tokenizer, data_dir, [stream], [stream], ["bench"], {})
-    recipe = recipe_from(
-        {
-            "name": "bench",
-            "corpus": {"train": "none"},
-            "tokenizer": {"path": "none"},
-            "model": {"family": "gpt", "size": {**shape, "math": "gpt2"}},
-            "optimizer": {"kind": "adamw", "lr": 1e-3},
-            "schedule": {"kind": "constant", "warmup": 0},
-        }
-    )
-    settings = Settings(row_length, rows, micro_batch, 10**6, 1e-3, precision, compiled)
-    return build(recipe, data, Path("none"), World(0, 1, torch.device("cpu"), None), settings)
+from benchmarks.workloads import WORKLOADS, training_of
+from foundling.train.loop import training_step
 
 
 def run_ours(
     data_dir: Path, workload: str, steps: int, precision: str, compiled: bool, micro_batch: int
 ) -> dict[str, Any]:
     """One contender's run in this process."""
-    from foundling.train.loop import training_step
-
-    training = _training(data_dir, workload, precision, compiled, micro_batch)
-    seconds, start = [], time.perf_counter()
+    training = training_of(data_dir, workload, precision, compiled, micro_batch)
+    seconds, tokens, start = [], [], time.perf_counter()
     for _ in range(steps):
-        before = time.perf_counter()
+        before, seen = time.perf_counter(), training.num_tokens
         training_step(training)
         seconds.append(time.perf_counter() - before)
+        tokens.append(training.num_tokens - seen)
     skip = max(3, steps // 3)
     step = statistics.median(seconds[skip:])
-    tokens = training.settings.tokens_per_step
-    rate = tokens / step
+    rate = statistics.mean(tokens) / step
     return {
         "system": "foundling",
         "workload": workload,
@@ -106,43 +58,9 @@ def run_ours(
 
 
 def parity(data_dir: Path, workload: str) -> dict[str, float]:
-    """Largest relative difference of loss and gradients from transformers' model with the same weights."""
-    import torch
-    from transformers import GPT2LMHeadModel
-
-    from foundling.models.hub import save_model
-    from foundling.objectives.base import Scale
-    from foundling.train.build import whole_model
-    from foundling.train.loop import micro_batches
-
-    ours = _training(data_dir, workload, "fp32", False, 2)
-    batch = micro_batches(ours)[0]
-    scale = Scale(1 / batch.num_targets, 1 / batch.num_rows)
-    loss = ours.trainee(batch, scale)["causal"]
-    loss.backward()
-    gradients = {slot.name: slot.gradient.clone() for slot in ours.optimizer.slots}
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(whole_model(ours), folder)
-        peer = GPT2LMHeadModel.from_pretrained(folder, attn_implementation="eager")
-    peer.eval()
-    ids = batch.tokens_N.view(batch.num_rows, -1)
-    targets = batch.targets_M.view(batch.num_rows, -1)
-    logits = peer(ids).logits
-    peer_loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    peer_loss.backward()
-    theirs = dict(peer.named_parameters())
-    pairs = {
-        "embedding.weight": theirs["transformer.wte.weight"],
-        "layers.0.mlp.up.weight": theirs["transformer.h.0.mlp.c_fc.weight"],
-        "layers.0.attention.out.weight": theirs["transformer.h.0.attn.c_proj.weight"],
-    }
-    found = {"loss": abs(loss.item() - peer_loss.item()) / peer_loss.item()}
-    for name, parameter in pairs.items():
-        assert parameter.grad is not None
-        their = parameter.grad if name.startswith("embedding") else parameter.grad.t()
-        found[name] = ((gradients[name] - their).norm() / their.norm()).item()
-    lower = _training(data_dir, workload, "bf16", False, 2)
-    found["bf16 loss"] = abs(lower.trainee(batch, scale)["causal"].item() - peer_loss.item()) / peer_loss.item()
+    """What the gate of the workload's family measures; it holds where all but the bf16 loss agree to 1e-4."""
+    gate = importlib.import_module(f"benchmarks.parity.{WORKLOADS[workload].family}")
+    found: dict[str, float] = gate.parity(lambda precision: training_of(data_dir, workload, precision, False, 2))
     assert all(value < 1e-4 for name, value in found.items() if name != "bf16 loss"), found
     assert found["bf16 loss"] < 5e-3, found
     return found

@@ -51,10 +51,14 @@ def apply_tensor_parallel(model: nn.Module, plan: Mapping[str, str], num_units: 
     parallelize_module(model, world.mesh["tensor"], styles)
 
 
-def compile_blocks(blocks: Sequence[nn.Module]) -> None:
-    """Compiles each block by itself, in place: equal blocks share one compilation, and eager code joins them."""
+def compile_blocks(blocks: Sequence[nn.Module], *, any_size: bool) -> None:
+    """Compiles each block by itself, in place: equal blocks share one compilation, and eager code joins them.
+
+    any_size: the number of tokens differs from batch to batch, so one compilation must serve all; otherwise the first
+    batch's size is built in, and a batch of another size (the last of an evaluation) is compiled once more for any.
+    """
     for block in blocks:
-        block.compile(dynamic=False, fullgraph=True)
+        block.compile(dynamic=True if any_size else None, fullgraph=True)
 
 
 def apply_sharding(root: nn.Module, blocks: Sequence[nn.Module], world: World, dtype: torch.dtype) -> None:

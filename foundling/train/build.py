@@ -13,6 +13,7 @@ from torch import nn
 from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.core.log import logger
+from foundling.data.rows import Samples
 from foundling.models.hub import load_model
 from foundling.nn.init import place_
 from foundling.objectives.base import Objective
@@ -25,6 +26,9 @@ from foundling.train.prepare import Data
 from foundling.train.recipe import Recipe
 from foundling.train.settings import Settings, row_length_of, settle
 from foundling.train.state import Trainee, Training
+
+_LOOK_AT_ROWS = 64
+"""Samples whose lengths tell whether lengths differ."""
 
 
 def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Settings | None) -> Training:
@@ -54,7 +58,7 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     trainee = Trainee(model, objective, settings.compiled)
     apply_tensor_parallel(model, model.parallel_plan, config.groups, world)
     if settings.compiled:
-        compile_blocks(model.blocks())
+        compile_blocks(model.blocks(), any_size=_lengths_differ(rows))
     model.set_kernel("varlen" if world.device.type == "cuda" else "blockwise" if settings.compiled else "sdpa")
     apply_sharding(trainee, model.blocks(), world, precision.dtype)
     trainee.to_empty(device=world.device)
@@ -120,6 +124,11 @@ def _start_weights(recipe: Recipe, data: Data) -> Any:
             got=f"{data.tokenizer.vocab_size} against {model.config.vocab_size}",
         )
     return model
+
+
+def _lengths_differ(rows: Samples) -> bool:
+    """Whether rows of this order have different lengths, so that micro-batches hold different numbers of tokens."""
+    return len({len(rows[sample].tokens) for sample in range(_LOOK_AT_ROWS)}) > 1
 
 
 def _check_lengths(config: Any, row_length: int) -> None:

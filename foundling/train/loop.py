@@ -91,7 +91,7 @@ def training_step(training: Training) -> None:
 
 def tokens_by_source(batch: Batch, num_sources: int) -> list[int]:
     """How many of a batch's tokens come from each source."""
-    return np.bincount(batch.sources_R, batch.bounds_R1.diff().numpy(), minlength=num_sources).astype(int).tolist()
+    return np.bincount(batch.sources_R, batch.tokens_of_rows, minlength=num_sources).astype(int).tolist()
 
 
 def rows_of_step(training: Training, step: int) -> list[Row]:
@@ -103,8 +103,30 @@ def rows_of_step(training: Training, step: int) -> list[Row]:
 
 
 def micro_batches(training: Training) -> list[Batch]:
-    rows, size = rows_of_step(training, training.step), training.settings.micro_batch_rows
-    return [training.objective.collate(rows[i : i + size]) for i in range(0, len(rows), size)]
+    """This process's rows of the step, in packed batches that are computed one after another.
+
+    Rows are sorted by length, since attention takes rows of one length together, and fall into runs of about equally
+    many tokens, at most those of `micro_batch_rows` full rows. Every process makes as many, because FSDP2 gathers on
+    all at once. Rows of one length stay in their order.
+    """
+    world, size = training.world, training.settings.micro_batch_rows
+    rows = sorted(rows_of_step(training, training.step), key=lambda row: -row.num_tokens)
+    lengths = [row.num_tokens for row in rows]
+    limit = size * max(lengths[0], training.rows.row_length)
+    number = world.max(-(-sum(lengths) // limit))
+    ends = runs_of(lengths, number)
+    return [training.objective.collate(rows[first:end]) for first, end in zip([0, *ends], ends, strict=False)]
+
+
+def runs_of(lengths: list[int], number: int) -> list[int]:
+    """Ends of `number` runs of rows, none empty, whose tokens are as equal as whole rows allow."""
+    assert 1 <= number <= len(lengths), (number, len(lengths))
+    before = np.cumsum(lengths)
+    ends = [0]
+    for run in range(1, number):
+        wanted = int(np.searchsorted(before, before[-1] * run / number, side="left")) + 1
+        ends.append(min(max(wanted, ends[-1] + 1), len(lengths) - number + run))
+    return [*ends[1:], len(lengths)]
 
 
 @contextmanager

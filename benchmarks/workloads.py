@@ -1,0 +1,82 @@
+"""What the throughput benchmark trains: models and data by name, as runs of the real engine."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+import torch
+
+from foundling.data.mixture import Mixture
+from foundling.parallel.world import World
+from foundling.tokenizers.base import SpecialTokens, Tokenizer
+from foundling.train.build import build
+from foundling.train.prepare import Data
+from foundling.train.recipe import recipe_from
+from foundling.train.settings import Settings
+from foundling.train.state import Training
+
+
+@dataclass(frozen=True)
+class Workload:
+    family: str
+    """Of the model; `benchmarks/parity/` has a gate of this name."""
+    size: dict[str, Any]
+    objective: dict[str, Any]
+    row_length: int
+    rows: int
+    """Rows of a step."""
+    tokens: str
+    """DATA/NAME.bin (uint16 ids), NAME.json (the tokenizer) and NAME_starts.npy (starts of documents, then the end)."""
+    special: dict[Any, str] = field(default_factory=dict)
+
+
+_BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+_PAIRS = {"kind": "mlm", "next": {"kind": "nsp", "short_rate": 1.0, "shortest": 16}}
+"""Pairs of segments of 16 tokens to full rows, all lengths alike: 57 % of what padding them to full rows would hold."""
+
+WORKLOADS = {
+    "gpt": Workload("gpt", {"layers": 6, "width": 384, "heads": 6, "math": "gpt2"}, {"kind": "causal"}, 256, 32, "bpe"),
+    "gpt124": Workload(
+        "gpt", {"layers": 12, "width": 768, "heads": 12, "math": "gpt2"}, {"kind": "causal"}, 512, 8, "bpe"
+    ),
+    "bert": Workload("bert", {"layers": 4, "width": 256, "heads": 4}, _PAIRS, 128, 64, "wp", _BERT_TOKENS),
+    "bert-small": Workload("bert", {"layers": 4, "width": 512, "heads": 8}, _PAIRS, 128, 64, "wp", _BERT_TOKENS),
+}
+"""All with vocabularies of 8,192."""
+
+
+class _File:
+    """Token ids in a file, as a stream that knows its documents."""
+
+    def __init__(self, data_dir: Path, name: str) -> None:
+        self._ids = np.memmap(data_dir / f"{name}.bin", dtype=np.uint16, mode="r")
+        starts = np.load(data_dir / f"{name}_starts.npy")
+        self.num_tokens, self.num_documents = len(self._ids), len(starts) - 1
+        self.document_starts, self.document_lengths = starts[:-1], np.diff(starts)
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        return self._ids[start : start + length].astype(np.int64)
+
+
+def training_of(data_dir: Path, name: str, precision: str, compiled: bool, micro_batch: int) -> Training:
+    """A run over the memory-mapped tokens, at its first step: the loop's own, nothing made for the benchmark."""
+    work = WORKLOADS[name]
+    raw = tokenizers.Tokenizer.from_file(str(data_dir / f"{work.tokens}.json"))
+    tokenizer = Tokenizer(raw, SpecialTokens(work.special), kind="wordpiece" if work.tokens == "wp" else "bpe")
+    stream: Any = _File(data_dir, work.tokens)
+    data = Data([], ["bench"], Mixture(), tokenizer, data_dir, [stream], [stream], ["bench"], {})
+    recipe = recipe_from(
+        {
+            "name": "bench",
+            "corpus": {"train": "none"},
+            "tokenizer": {"path": "none"},
+            "model": {"family": work.family, "size": work.size},
+            "objective": work.objective,
+            "optimizer": {"kind": "adamw", "lr": 1e-3},
+            "schedule": {"kind": "constant", "warmup": 0},
+        }
+    )
+    settings = Settings(work.row_length, work.rows, micro_batch, 10**6, 1e-3, precision, compiled)
+    return build(recipe, data, Path("none"), World(0, 1, torch.device("cpu"), None), settings)
