@@ -62,6 +62,14 @@ class Batch:
         return self.tokens_N.shape[0] + (0 if self.source_tokens_S is None else self.source_tokens_S.shape[0])
 
     @property
+    def tokens_of_rows(self) -> list[int]:
+        """How many of them each row has."""
+        lengths_R = self.bounds_R1.diff()
+        if self.source_bounds_R1 is not None:
+            lengths_R = lengths_R + self.source_bounds_R1.diff()
+        return lengths_R.tolist()
+
+    @property
     def num_targets(self) -> int:
         return self.targets_M.shape[0]
 

@@ -40,6 +40,11 @@ class Row:
     key: int = 0
     """Seeds what chance decides when the row is collated: a function of the run's seed and the sample's number."""
 
+    @property
+    def num_tokens(self) -> int:
+        """How much of it a model reads, about: what micro-batches are measured by."""
+        return len(self.tokens)
+
 
 class Samples(Protocol):
     """An endless order of rows, addressed by number: `samples[i]` is a function of the seed and i alone."""

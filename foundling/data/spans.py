@@ -21,6 +21,11 @@ class SourceRow(Row):
     source_tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     """What the encoder reads, int64 [S]."""
 
+    @property
+    def num_tokens(self) -> int:
+        """Of both sides."""
+        return len(self.tokens) + len(self.source_tokens)
+
 
 class CutRows:
     """`rows[i]` is sample i: a stretch of text, cut by the sample's own random numbers."""
