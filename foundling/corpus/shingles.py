@@ -25,6 +25,8 @@ Hashes = NDArray[np.uint64]
 _SEED = 0x9E3779B97F4A7C15
 _BASE = 0xD6E8FEB86659FD93  # of the polynomial over characters; odd, so that it has an inverse modulo 2^64
 _STEP = 0xA0761D6478BD642F | 1  # of the polynomial over tokens
+_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
+_FACTOR_1, _FACTOR_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _CHUNK_UNITS = 1 << 15  # tables and sums of a chunk stay in the second-level cache
 _EXTENSION_B_ON = slice(0xD840, 0xD88E)  # first halves of the ideographs outside the Basic Multilingual Plane
 _SEPARATOR, _LETTER, _CHARACTER = 0, 1, 2
@@ -34,7 +36,7 @@ class _Tables(NamedTuple):
     kinds: NDArray[np.uint8]
     """UTF-16 code unit -> what it is in a text: _SEPARATOR, _LETTER or _CHARACTER."""
     values: Hashes
-    """UTF-16 code unit -> a random number, the same for what is folded together; 0 for separators."""
+    """UTF-16 code unit -> a random number, the same for what is folded together."""
     powers: Hashes
     """i -> _BASE ** i modulo 2^64."""
     inverses: Hashes
@@ -59,7 +61,6 @@ def _tables() -> _Tables:
             kinds[unit] = _CHARACTER
     kinds[_EXTENSION_B_ON] = _CHARACTER
     values = mixed(np.arange(1 << 16, dtype=np.uint64) + np.uint64(_SEED))[folded] | np.uint64(1)
-    values[kinds == _SEPARATOR] = 0
     return _Tables(kinds, values, _powers(_BASE), _powers(pow(_BASE, -1, 1 << 64)))
 
 
@@ -71,9 +72,12 @@ def _powers(base: int) -> Hashes:
 
 def mixed(numbers: Hashes) -> Hashes:
     """Numbers spread over all 64 bits: the finalizer of SplitMix64 (Steele, Lea and Flood 2014), a bijection."""
-    result = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    result = (result ^ (result >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return result ^ (result >> np.uint64(31))
+    result = numbers ^ (numbers >> _30)
+    result *= _FACTOR_1
+    result ^= result >> _27
+    result *= _FACTOR_2
+    result ^= result >> _31
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +106,13 @@ def tokens_of(text: str) -> Tokens:
     """The tokens of a text, in order. About 100 MB/s of English on one core."""
     data = text.encode("utf-16-le", "surrogatepass")
     units: NDArray[np.uint16] = np.frombuffer(data, np.uint16)
+    if len(units) <= _CHUNK_UNITS:
+        return _tokens_of_units(units, 0)
     parts, at = [], 0
     while at < len(units):
         end = _chunk_end(units, at)
         parts.append(_tokens_of_units(units[at:end], at))
         at = end
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        parts = [_tokens_of_units(units, 0)]
     return Tokens(
         np.concatenate([part.hashes for part in parts]),
         np.concatenate([part.starts for part in parts]),
@@ -132,24 +134,19 @@ def _chunk_end(units: NDArray[np.uint16], at: int) -> int:
 def _tokens_of_units(units: NDArray[np.uint16], offset: int) -> Tokens:
     tables = _tables()
     kinds = tables.kinds[units]
-    places = np.flatnonzero(kinds)
-    if not len(places):
-        nothing = np.zeros(0, np.int64)
-        return Tokens(np.zeros(0, np.uint64), nothing, nothing, np.zeros(0, np.bool_))
+    inside, alone = kinds != _SEPARATOR, kinds == _CHARACTER
     # A token begins at every character, and at a letter that follows a separator or a character.
-    is_character = kinds[places] == _CHARACTER
-    begins = np.empty(len(places), np.bool_)
-    begins[0] = True
-    np.not_equal(places[1:], places[:-1] + 1, out=begins[1:])
-    begins[1:] |= is_character[:-1]
-    begins |= is_character
-    first = np.flatnonzero(begins)
+    begins = inside.copy()
+    begins[1:] &= ~inside[:-1] | alone[:-1] | alone[1:]
+    # It ends before whatever begins, and before a separator.
+    ends = inside.copy()
+    ends[:-1] &= ~inside[1:] | begins[1:]
+    starts, stops = np.flatnonzero(begins), np.flatnonzero(ends) + 1
     # Prefix sums of value * BASE^i; a token's sum, divided by BASE to its first place, does not depend on the place.
-    sums = np.zeros(len(places) + 1, np.uint64)
-    np.cumsum(tables.values[units[places]] * tables.powers[: len(places)], out=sums[1:])
-    last = np.append(first[1:], len(places))
-    hashes = mixed((sums[last] - sums[first]) * tables.inverses[first])
-    return Tokens(hashes, places[first] + offset, places[last - 1] + (offset + 1), is_character[first])
+    sums = np.zeros(len(units) + 1, np.uint64)
+    np.cumsum(tables.values[units] * tables.powers[: len(units)], out=sums[1:])
+    hashes = mixed((sums[stops] - sums[starts]) * tables.inverses[starts])
+    return Tokens(hashes, starts + offset, stops + offset, alone[starts])
 
 
 def shingles_of(hashes: Hashes, length: int) -> Hashes:
