@@ -124,11 +124,13 @@ def _length(element: Any) -> int:
 
 
 def _remove_page_ends(body: Any) -> None:
-    """The page's own footer and header; a header with the only <h1> stays, and so do those of sections."""
+    """The page's own footer and header; those of sections stay, and so does a header with the page's only title."""
     has_one_title = len(body.query_selector_all("h1").values()) == 1
-    for element in body.query_selector_all("footer" if has_one_title else "footer, header").values():
+    for element in body.query_selector_all("footer, header").values():
         parent = element.parent
-        if parent.tag == "body" or (parent.tag == "div" and parent.parent.tag == "body"):
+        if parent.tag != "body" and not (parent.tag == "div" and parent.parent.tag == "body"):
+            continue
+        if element.tag == "footer" or element.query_selector("h1" if has_one_title else "h2") is None:
             element.decompose()
 
 

@@ -1,7 +1,7 @@
 """Files elsewhere (`s3://`, `hf://`, `gs://`, `https://`, ...), listed and read through Daft.
 
-Credentials and regions are found as Daft finds them: for S3 that is AWS's usual chain, else access without a name.
-Daft is imported on the first use: most corpora lie on a disk.
+Credentials and regions are found as Daft finds them (for S3: AWS's usual chain), or as `daft.set_planning_config` has
+set them. Daft is imported on the first use: most corpora lie on a disk.
 """
 
 import io
@@ -53,7 +53,8 @@ class _Reading(io.RawIOBase):
     def __init__(self, url: str) -> None:
         daft = _daft()
         try:
-            self._file: Any = daft.File(url).open().__enter__()
+            settings = daft.context.get_context().daft_planning_config.default_io_config  # as listing has it
+            self._file: Any = daft.File(url, io_config=settings).open().__enter__()
         except Exception as error:  # Daft's own faults, ValueErrors and OSErrors alike
             raise OSError(_reason(error)) from error
 
