@@ -1,9 +1,21 @@
 """Sources to an ordered list of files."""
 
+import gc
+import gzip
+import io
+import logging
+import lzma
+import os
 from pathlib import Path
 
-from foundling.corpus.inputs import _walk, find_inputs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from foundling.corpus.inputs import Inputs, _walk, find_inputs, settle
 from foundling.corpus.readers.base import Problem
+from foundling.corpus.readers.csv import Config as CsvConfig
+from foundling.corpus.streams import Stream
 
 
 def test_sorted_and_each_file_once(tmp_path: Path) -> None:
@@ -35,3 +47,82 @@ def test_the_folder_to_write_is_left_out(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text("text")
     assert [file.path for file in find_inputs([tmp_path], None, tmp_path / "out")] == [tmp_path / "a.txt"]
+
+
+def kinds(found: Inputs) -> dict[str, str]:
+    return {file.name: file.reader.kind for file in found}
+
+
+def test_the_format_by_suffix_and_by_content(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    pq.write_table(pa.table({"text": ["a"]}), top / "a.parquet")
+    parquet = (top / "a.parquet").read_bytes()
+    files: dict[str, tuple[bytes, str]] = {
+        "b.csv": (parquet, "parquet"),
+        "c.txt": (gzip.compress(b"text"), "text"),
+        "d.txt": (b"WARC/1.0\r\nWARC-Type: warcinfo\r\n", "warc"),
+        "e.json": (b'{"text": "a"}\n{"text": "b"}\n', "jsonl"),
+        "f.json": (b'{"data": [{"text": "a"}]}\n', "json"),
+        "g.jsonl": (b'[\n{"text": "a"},\n{"text": "b"}\n]', "json"),
+        "h.jsonl": (b'{"text": "a"}\n', "jsonl"),
+        "i.csv.gz": (gzip.compress(b"id,text\n1,a\n"), "csv"),
+        "j": (b"just words\n", "text"),
+        "k": (b"<!doctype html><p>a", "html"),
+        "l": (b'{"text": "a"}\n{"text": "b"}\n', "jsonl"),
+        "m": (b"id,text\n1,a\n2,b\n3,c\n4,d\n", "csv"),
+        "n": (parquet, "parquet"),
+        "o.md": (b"<!doctype html><p>in Markdown, HTML may stand", "text"),
+        "p.HTML": (b"<p>a", "html"),
+        "q.tsv.xz": (lzma.compress(b"text\na\n"), "csv"),
+    }
+    for name, (data, _) in files.items():
+        (top / name).write_bytes(data)
+    (top / "r").write_bytes(b"\x7fELF\0\0\0\1")
+    (top / "s.png").write_bytes(b"words")
+    found = find_inputs([top], None, tmp_path / "out")
+    assert kinds(found) == {"top/a.parquet": "parquet", **{f"top/{name}": kind for name, (_, kind) in files.items()}}
+    told = {name.removeprefix("top/"): problem.kind for name, problem in found.problems}
+    assert told == dict.fromkeys(("b.csv", "c.txt", "d.txt", "e.json", "g.jsonl"), "other_format")
+
+
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for data, kind in ((b'{"text": "a"}\n{"text": "b"}\n', "jsonl"), (gzip.compress(b"words"), "text")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+        found = find_inputs(["-"], None, tmp_path / "out")
+        assert kinds(found) == {"stdin": kind}
+        assert found[0].source == "stdin"
+        path = found[0].path
+        assert b"".join(Stream(path)) in (data, b"words")
+        assert not found.problems
+        del found
+        gc.collect()
+        assert not Path(str(path)).exists()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"id;text")))
+    assert kinds(find_inputs(["-"], CsvConfig(kind="csv"), tmp_path / "out")) == {"stdin": "csv"}
+
+
+def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    (top / "closed").mkdir(parents=True)
+    (top / "a.txt").write_text("one")
+    (top / "lost.txt").symlink_to(top / "nothing")
+    (top / "closed").chmod(0)
+    found = find_inputs([top], None, tmp_path / "out")
+    (top / "closed").chmod(0o700)
+    assert [file.name for file in found] == ["top/a.txt"]
+    expected = {str(top / "lost.txt")} | (set() if os.access("/root", os.R_OK) else {str(top / "closed")})
+    assert {name for name, problem in found.problems if problem.kind == "unreadable"} == expected
+
+
+def test_guesses_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.jsonl").write_text('{"content": "a"}\n')
+    found = find_inputs([tmp_path], None, tmp_path / "out")
+    with caplog.at_level(logging.INFO, logger="foundling"):
+        readers = settle(found)
+        settle(found, text_field="content")
+    assert {reader.text_field for reader in readers.values()} == {"content"}  # type: ignore[attr-defined]
+    assert len(caplog.messages) == 1
+    assert "5 files" in caplog.text
+    assert "text_field" in caplog.text
