@@ -43,6 +43,7 @@ WORKLOADS = {
     ),
     "bert": Workload("bert", {"layers": 4, "width": 256, "heads": 4}, _PAIRS, 128, 64, "wp", _BERT_TOKENS),
     "bert-small": Workload("bert", {"layers": 4, "width": 512, "heads": 8}, _PAIRS, 128, 64, "wp", _BERT_TOKENS),
+    "xlnet": Workload("xlnet", {"layers": 6, "width": 256, "heads": 4}, {"kind": "permutation"}, 128, 32, "bpe"),
 }
 """All with vocabularies of 8,192."""
 

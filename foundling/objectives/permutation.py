@@ -46,6 +46,9 @@ class Config(PartConfig):
     """Tokens before each row that it sees too. They are read with the weights of the moment, without gradient."""
     bidirectional: bool = False
     """Half of the rows have what follows them as memory, instead of what comes before."""
+    text_order: Literal["others", "identity"] = "others"
+    """How a text is scored as a whole. others: each token given all others, a pseudo-log-likelihood; identity: each
+    given those before it, a log-probability, though training seldom shows a text with nothing behind."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -63,6 +66,7 @@ class Permutation:
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
         self._config = config
+        self.pseudo_likelihood = config.text_order == "others"
         self._end_id = tokenizer.eos_id if tokenizer.eos_id is not None else tokenizer.sep_id
         self._factorization = Factorization(
             config.one_in, config.max_span, config.window, frozenset(tokenizer.special_ids)
@@ -81,8 +85,7 @@ class Permutation:
         """Rows in the order of their text; what is predicted, and in which order, is in their ranks."""
         found = [row for row in rows if isinstance(row, FactorizedRow)]
         assert len(found) == len(rows), "rows come from `samples`"
-        batch = self._batch([row.tokens for row in found], [_ranks_of(row) for row in found], found)
-        return batch
+        return self._batch([row.tokens for row in found], [_ranks_of(row) for row in found], found)
 
     def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
         out = model(batch)
@@ -95,29 +98,33 @@ class Permutation:
         out = model(batch)
         return {"loss": linear_nll(out.hidden_MD, out.head_weight_VD, batch.targets_M, out.head_bias_V)}
 
-    def autoregressive_batch(self, texts: Sequence[np.ndarray]) -> Batch:
-        """Each text [T] after an end token, every token predicted from those before it: the identity order.
-
-        The scores of a text's T targets add up to -log of its probability. Batches of one shape come from texts of
-        one length; memory plays no part.
-        """
-        framed = [np.concatenate([[self._end()], text]) for text in texts]
-        return self._batch(framed, [np.arange(len(text) + 1) for text in texts])
-
     def text_rows(self, length: int) -> tuple[int, int]:
         """(rows, tokens of a row) that a text of this many tokens becomes."""
-        return length, length + 2
+        return (length, length + 2) if self.pseudo_likelihood else (1, length + 1)
 
     def text_batch(self, texts: Sequence[np.ndarray]) -> Batch:
-        """T rows of a text [T], of which row i predicts token i from all others, an end token before and after them.
+        """Rows whose targets' losses add up to each text's negative (pseudo-)log-likelihood; `sources_R` says which
+        text a row is of."""
+        return self.leave_one_out_batch(texts) if self.pseudo_likelihood else self.autoregressive_batch(texts)
 
-        The sum of a text's losses is its negative pseudo-log-likelihood (Salazar et al. 2020, arXiv:1910.14659).
-        """
-        end = [self._end()]
-        framed = [np.concatenate([end, text, end]) for text in texts for _ in text]
-        ranks = [rank for text in texts for rank in np.eye(len(text), len(text) + 2, k=1, dtype=np.int64)]
-        owners = tuple(number for number, text in enumerate(texts) for _ in text)
-        return replace(self._batch(framed, ranks), sources_R=owners)
+    def autoregressive_batch(self, texts: Sequence[np.ndarray]) -> Batch:
+        """A row for each text [T]: an end token, and every token predicted from those before it (the identity order).
+        Its T targets' losses add up to -log of the text's probability."""
+        framed = [np.concatenate([[self._end()], text]) for text in texts]
+        return replace(
+            self._batch(framed, [np.arange(len(text) + 1) for text in texts]), sources_R=tuple(range(len(texts)))
+        )
+
+    def leave_one_out_batch(self, texts: Sequence[np.ndarray]) -> Batch:
+        """T rows for each text [T]: row i predicts token i from all others, an end token before and after the text.
+        The losses add up to the negative pseudo-log-likelihood (Salazar et al. 2020, arXiv:1910.14659)."""
+        framed, ranks, owners = [], [], []
+        for number, text in enumerate(texts):
+            row = np.concatenate([[self._end()], text, [self._end()]])
+            framed += [row] * len(text)
+            ranks += list(np.eye(len(text), len(row), k=1, dtype=np.int64))
+            owners += [number] * len(text)
+        return replace(self._batch(framed, ranks), sources_R=tuple(owners))
 
     def _end(self) -> int:
         if self._end_id is None:
