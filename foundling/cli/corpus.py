@@ -33,7 +33,7 @@ def build(
 
     Settings, as key=value: `steps=crawl` (the default) or `steps=plain` for text that is clean already, or a list as
     in `steps=[unicode,quality,exact]`; one value of a step as in `steps.quality.min_words=50`; and text_field, format,
-    valid_fraction, seed, source, domain, workers. `report.html` in the folder shows what every step did.
+    encoding, valid_fraction, seed, source, domain, workers. `report.html` in the folder shows what every step did.
     """
     from foundling.core.log import console, interactive
     from foundling.corpus.build import build_corpus
@@ -133,7 +133,7 @@ def _print_plan(sources: list[str], out: Path, config: Any) -> None:
     from foundling.corpus.report import size
 
     found = find_inputs(sources, config.format, out)
-    readers = settle(found, text_field=config.text_field)
+    readers = settle(found, text_field=config.text_field, encoding=config.encoding)
     kinds: dict[tuple[str, str], list[Any]] = {}
     for file in found:
         settings = {k: v for k, v in resolved(readers[file.name]).items() if k != "kind" and v is not None}

@@ -1,6 +1,7 @@
 """A corpus folder's figures for people: one HTML page that stands alone, made from what the manifest holds."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -9,10 +10,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 
 from foundling.core.registry import load_part, part_names
-from foundling.corpus.diff import pieces, visible
+from foundling.corpus.diff import Piece, pieces, visible
 
 _MAX_TAGS = 40
 _PRIVACY = "privacy"
+_HIDDEN = re.compile(r"[^\W_]")
 
 
 def render(counts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -168,13 +170,20 @@ def _changes(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
             "share": _share(step["num_changed"], step["num_documents_in"]),
             "num_bytes": step["num_bytes_in"] - step["num_bytes"] if not step["dropped"] else None,
             "examples": [
-                {"id": example["id"], "pieces": pieces(example["before"], example["after"])}
+                {"id": example["id"], "pieces": _shown(step["step"], pieces(example["before"], example["after"]))}
                 for example in step["changes"]
             ],
         }
         for step in counts["steps"]
         if step["num_changed"]
     ]
+
+
+def _shown(step: str, change: Sequence[Piece]) -> list[Piece]:
+    """A change as the page shows it: a page may be passed on, so personal data that was masked is not on it."""
+    if step != _PRIVACY:
+        return list(change)
+    return [(what, _HIDDEN.sub("•", text) if what == "gone" else text) for what, text in change]
 
 
 def _found(counts: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -169,3 +169,17 @@ def test_dry_run_lists_and_builds_nothing(source: Path, tmp_path: Path) -> None:
     for word in ("jsonl", "text_field text", "news.jsonl", "length", "min_characters 1", "nothing was built"):
         assert word in run.output
     assert not out.exists()
+
+
+def test_masked_data_is_not_on_the_page(tmp_path: Path) -> None:
+    path = tmp_path / "letters.jsonl"
+    rows = [
+        {"text": f"The ferry leaves at noon, so write to anna{i}@example.org before. " + "Bring bread. " * i}
+        for i in range(9)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    out = tmp_path / "out"
+    CliRunner().invoke(app, ["build", str(path), "--out", str(out), "steps=[unicode,privacy]"], catch_exceptions=False)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "•••••@•••••••.•••" in page
+    assert "anna" not in page
