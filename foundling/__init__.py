@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "UserError": "foundling.core.errors",
-    "load": "foundling.serve.language_model",
+    "load": "foundling.serve.load",
     "LanguageModel": "foundling.serve.language_model",
     "pretrain": "foundling.train.pretrain",
     "Run": "foundling.train.run",

@@ -114,7 +114,7 @@ def _score(out: Path) -> None:
     from foundling.corpus.folder import open_corpus
     from foundling.evaluation.compression import compressed_bits_per_byte
     from foundling.evaluation.perplexity import perplexity
-    from foundling.serve.language_model import load
+    from foundling.serve.load import load
     from foundling.train.report import write_report
 
     model = load(out)

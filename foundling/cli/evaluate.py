@@ -1,6 +1,8 @@
 """Scores a model on text that it never saw: a table by source, and JSON if asked for.
 
-Settings of the suite are given as key=value; of perplexity: row_length, context, split, format, text_field.
+Suites: perplexity (of text, by source), pseudo-perplexity (of models that read both sides), minimal-pairs (which of
+two sentences is more likely, BLiMP's format). Settings of the suite are given as key=value; of perplexity: row_length,
+context, split, format, text_field; of pseudo-perplexity: row_length, tokens, split; of minimal-pairs: by, limit.
 
 Example: foundling evaluate runs/demo --suite perplexity --data corpora/mine --data news.jsonl.gz --json figures.json
 """
@@ -26,6 +28,15 @@ def evaluate(
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all figures there, whole or not at all.")
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="ngram", help="Show a Kneser-Ney n-gram model beside, trained on the run's own tokens."),
+    ] = None,
+    baseline_data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Train the baseline on this text instead (a corpus folder, or files); repeatable."),
+    ] = None,
+    order: Annotated[int, typer.Option(help="Tokens of the baseline's longest n-gram.")] = 5,
 ) -> None:
     """Examines a model with a suite and prints the table to standard output."""
     from foundling.core.config import override, validate
@@ -33,15 +44,26 @@ def evaluate(
     from foundling.core.files import write_json
     from foundling.core.log import console
     from foundling.core.registry import load_part
+    from foundling.evaluation.baseline import train_baseline
     from foundling.evaluation.suites.base import FOLDER, Subject
-    from foundling.serve.language_model import load
+    from foundling.evaluation.texts import read_texts
+    from foundling.serve.language_model import LanguageModel
+    from foundling.serve.load import load
 
     kind = suite.replace("-", "_")
     config = validate(load_part(FOLDER, kind).Config, {"kind": kind, **override({}, settings or [])}, suite)
     if json is not None and (json.is_dir() or not json.absolute().parent.is_dir()):
         raise UserError("--json must name a file in a folder that exists", got=str(json))
+    if baseline not in (None, "ngram"):
+        raise UserError("--baseline must be ngram", got=repr(baseline))
     lm = load(model)
-    subject = Subject(lm.model, lm.tokenizer, lm.config.max_positions)
+    ngram = None
+    if baseline is not None:
+        texts = (text for _, text in read_texts(baseline_data, split="train")) if baseline_data else ()
+        ngram = train_baseline(lm.tokenizer, run=None if baseline_data else model, texts=texts, order=order)
+    scorer = lm.objective if hasattr(lm.objective, "text_batch") else None
+    predicts_text = isinstance(lm, LanguageModel)
+    subject = Subject(lm.model, lm.tokenizer, lm.config.max_positions, scorer, predicts_text, ngram)
     with console.status(f"{suite} of {model}"):
         report = config.build().run(subject, data)
     if json is not None:

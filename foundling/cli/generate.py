@@ -30,7 +30,7 @@ def generate(
 ) -> None:
     """Writes the continuation of the prompt, without the prompt itself, to standard output."""
     from foundling.core.errors import UserError
-    from foundling.serve.language_model import load
+    from foundling.serve.load import load
 
     if prompt == "-":
         try:

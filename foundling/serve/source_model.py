@@ -4,32 +4,23 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from foundling.core.errors import UserError
-from foundling.models.seq2seq import Config, Seq2Seq
+from foundling.models.seq2seq import Seq2Seq
 from foundling.objectives.seq2seq import end_id, start_id
 from foundling.serve.beam import Hypothesis, beam_search
 from foundling.serve.detokenize import StreamDecoder
 from foundling.serve.generate import generate
+from foundling.serve.text_model import TextModel
 from foundling.tokenizers.base import Tokenizer
 
 
-class SourceModel:
+class SourceModel(TextModel):
     """An encoder-decoder with its tokenizer; generates as a `LanguageModel` does."""
 
     def __init__(self, model: Seq2Seq, tokenizer: Tokenizer, *, stop_ids: frozenset[int] = frozenset()) -> None:
         """stop_ids: ids that end a target besides the tokenizer's end token."""
-        if tokenizer.vocab_size > model.config.vocab_size:
-            raise UserError(
-                f"the tokenizer of a model of {model.config.vocab_size} ids must have at most as many",
-                got=tokenizer.vocab_size,
-                do="use the tokenizer that the model was trained with",
-            )
-        self.model, self.tokenizer = model, tokenizer
+        super().__init__(model, tokenizer)
         self.start_id, self.end_id = start_id(tokenizer), end_id(tokenizer)
         self.stop_ids = stop_ids | {self.end_id}
-
-    @property
-    def config(self) -> Config:
-        return self.model.config
 
     def prompt_ids(self, text: str) -> list[int]:
         """The ids of a source: its own, then the end token. Special tokens written in the text are ordinary text."""

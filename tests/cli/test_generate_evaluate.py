@@ -11,7 +11,7 @@ import pytest
 
 from foundling.cli.main import main
 from foundling.models.hub import save_model
-from foundling.serve.language_model import load
+from foundling.serve.load import load
 from foundling.tokenizers.bpe import Config as BpeConfig
 from tests.serve.conftest import TEXT, small_model
 

@@ -10,7 +10,8 @@ import torch
 import foundling
 from foundling.core.errors import UserError
 from foundling.models.hub import save_model
-from foundling.serve.language_model import LanguageModel, load
+from foundling.serve.language_model import LanguageModel
+from foundling.serve.load import load
 from foundling.tokenizers.base import Tokenizer
 from tests.serve.conftest import small_model
 from tests.serve.test_generate import greedy, logits_of

@@ -9,7 +9,7 @@ import torch
 from foundling.cli.main import main
 from foundling.core.errors import UserError
 from foundling.models.hub import save_model
-from foundling.serve.language_model import load
+from foundling.serve.load import load
 from foundling.serve.source_model import SourceModel
 from foundling.tokenizers.base import Tokenizer
 from tests.serve.test_beam import small_seq2seq
@@ -54,7 +54,7 @@ def test_generate_writes_the_target(folder: Path, capfdbinary: pytest.CaptureFix
 def test_what_is_of_texts_alone_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.txt").write_text("The old man went to the sea. " * 20)
     assert main(["evaluate", str(folder), "--data", str(tmp_path / "text.txt"), "row_length=8"]) == 2
-    assert "must be given a source" in capsys.readouterr().err
+    assert "predicts text in order" in capsys.readouterr().err
     model = load(folder)
     with pytest.raises(UserError, match="at most 16 tokens"):
         model.generate("The old man went to the sea and never came back at all, for the sea was deep.")

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from foundling.core.errors import UserError
+from foundling.evaluation.likelihood import TextScorer
+from foundling.evaluation.ngram import Ngram
 from foundling.models.base import Model
 from foundling.tokenizers.base import Tokenizer
 
@@ -23,6 +26,17 @@ class Subject:
     tokenizer: Tokenizer
     max_positions: int
     """Longest row that the model reads, tokens."""
+    scorer: TextScorer | None = None
+    """The model's objective, where it can say how likely a text is."""
+    predicts_text: bool = True
+    """Whether the model predicts text in order, so that bits per byte have a meaning."""
+    baseline: Ngram | None = None
+    """An n-gram model over the same tokens, to stand beside the model; None: not asked for."""
+
+    def need_scorer(self) -> TextScorer:
+        if self.scorer is None:
+            raise UserError("the model must be of a family that can say how likely a text is (gpt, bert, xlnet)")
+        return self.scorer
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """Loss, perplexity and bits per byte of text, by source: see `foundling.evaluation.perplexity`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from annotated_types import Ge
 
 from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
 from foundling.core.units import Count
-from foundling.evaluation.perplexity import Score, perplexity
+from foundling.evaluation.ngram import Ngram
+from foundling.evaluation.perplexity import Score, document_end, perplexity
 from foundling.evaluation.suites.base import Report, Subject
 from foundling.evaluation.texts import read_texts
 
@@ -44,23 +46,51 @@ class PerplexitySuite:
 
     def run(self, subject: Subject, data: Sequence[Path]) -> Report:
         """Scores every document of the data. UserError: see `read_texts` and `perplexity`."""
+        if not subject.predicts_text:
+            raise UserError(
+                "perplexity is of a model that predicts text in order",
+                got="one that reads both sides of a token, or a source",
+                do="use --suite pseudo-perplexity or --suite minimal-pairs",
+            )
         row_length = self.config.row_length or min(subject.max_positions, _LONGEST_ROW)
         if row_length > subject.max_positions:
             raise UserError(
                 f"row_length must be at most {subject.max_positions}, the model's positions", got=row_length
             )
-        texts = read_texts(data, split=self.config.split, reader=self.config.format, text_field=self.config.text_field)
-        found = perplexity(subject.model, subject.tokenizer, texts, row_length=row_length, context=self.config.context)
+        found = perplexity(
+            subject.model, subject.tokenizer, self._texts(data), row_length=row_length, context=self.config.context
+        )
         rows = [_row(source, score) for source, score in found.by_source.items()]
+        beside: dict[str, Any] = {}
+        if subject.baseline is not None:
+            score = self._baseline(subject, subject.baseline, data, found.total)
+            rows.append(_row(f"all, {subject.baseline.order}-gram baseline", score))
+            beside = {"baseline": {**_figures(score), "order": subject.baseline.order}}
         return Report(
             ["source", "bits per byte", "perplexity", "loss", "tokens", "bytes", "documents"],
             [*rows, _row("all", found.total)],
             {
                 **_figures(found.total),
+                **beside,
                 "by_source": {source: _figures(score) for source, score in found.by_source.items()},
                 "settings": {"row_length": row_length, "context": self.config.context, "split": self.config.split},
             },
         )
+
+    def _baseline(self, subject: Subject, baseline: Ngram, data: Sequence[Path], total: Score) -> Score:
+        """The same tokens by the n-gram model, every token with all before it."""
+        end = document_end(subject.tokenizer)
+        nats, num_tokens, history = 0.0, 0, [end]
+        for _, text in self._texts(data):
+            ids = [*subject.tokenizer.encode(text), end]
+            nats += float(baseline.losses(np.array(ids), history).sum())
+            num_tokens, history = num_tokens + len(ids), (history + ids)[-baseline.order :]
+        assert num_tokens == total.num_tokens, "the baseline scores the same tokens"
+        return Score(nats, num_tokens, total.num_bytes, total.num_documents)
+
+    def _texts(self, data: Sequence[Path]) -> Iterator[tuple[str, str]]:
+        config = self.config
+        return read_texts(data, split=config.split, reader=config.format, text_field=config.text_field)
 
 
 def _row(name: str, score: Score) -> list[str]:

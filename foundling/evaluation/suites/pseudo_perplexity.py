@@ -1,0 +1,79 @@
+"""Pseudo-perplexity of text: each token predicted from all others around it (Salazar et al. 2020, arXiv:1910.14659,
+equation 4). For models that read both sides, masked or permuted; lower than a perplexity, and not to be compared with
+one. Every token costs a row, so only the first tokens of the data are scored.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from foundling.core.config import PartConfig
+from foundling.core.errors import UserError
+from foundling.core.units import Count
+from foundling.evaluation.likelihood import log_likelihoods
+from foundling.evaluation.suites.base import Report, Subject
+from foundling.evaluation.texts import read_texts
+
+
+class Config(PartConfig):
+    """How much text is scored, and in which pieces."""
+
+    kind: str = "pseudo_perplexity"
+    """Name of the part."""
+    row_length: Annotated[Count, Ge(4)] = 128
+    """Tokens of a piece, what the model puts around it included; at most the model's positions."""
+    tokens: Annotated[Count, Ge(1)] = 20_000
+    """At most so many tokens of the data are scored, the first ones, spread evenly over the sources."""
+    split: Literal["train", "valid"] = "valid"
+    """Which split of a corpus folder."""
+
+    def build(self) -> "PseudoPerplexity":
+        return PseudoPerplexity(self)
+
+
+class PseudoPerplexity:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def run(self, subject: Subject, data: Sequence[Path]) -> Report:
+        """Scores the beginning of each source. UserError: a model that predicts text in order, no text."""
+        scorer = subject.need_scorer()
+        if not scorer.pseudo_likelihood:
+            raise UserError("pseudo-perplexity is of a model that reads both sides", do="use --suite perplexity")
+        row_length = min(self.config.row_length, subject.max_positions)
+        longest = row_length - (scorer.text_rows(1)[1] - 1)
+        pieces: dict[str, list[list[int]]] = {}
+        for source, text in read_texts(data, split=self.config.split):
+            ids = subject.tokenizer.encode(text)
+            pieces.setdefault(source, []).extend(ids[i : i + longest] for i in range(0, len(ids), longest))
+        chosen = {source: _first(found, self.config.tokens // len(pieces)) for source, found in pieces.items()}
+        chosen = {source: found for source, found in chosen.items() if found}
+        if not chosen:
+            raise UserError("there must be text to score", got="none")
+        nats, tokens = {}, {}
+        for source, found in chosen.items():
+            likely = log_likelihoods(subject.model, scorer, found, max_positions=subject.max_positions)
+            nats[source], tokens[source] = float(-likely.sum()), sum(map(len, found))
+        nats["all"], tokens["all"] = sum(nats.values()), sum(tokens.values())
+        means = {name: nats[name] / tokens[name] for name in nats}
+        rows = [[name, f"{math.exp(loss):.2f}", f"{loss:.4f}", f"{tokens[name]:,}"] for name, loss in means.items()]
+        figures = {n: {"pseudo_perplexity": math.exp(loss), "tokens": tokens[n]} for n, loss in means.items()}
+        settings = {"row_length": row_length, "tokens": self.config.tokens, "split": self.config.split}
+        return Report(
+            ["source", "pseudo-perplexity", "loss", "tokens"],
+            rows,
+            {**figures["all"], "by_source": {n: f for n, f in figures.items() if n != "all"}, "settings": settings},
+        )
+
+
+def _first(pieces: list[list[int]], num_tokens: int) -> list[list[int]]:
+    """The first pieces that hold so many tokens together, at least one piece."""
+    kept: list[list[int]] = []
+    for piece in pieces:
+        if kept and sum(map(len, kept)) + len(piece) > num_tokens:
+            break
+        kept.append(piece)
+    return kept

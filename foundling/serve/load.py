@@ -1,0 +1,64 @@
+"""`load(MODEL)`: a model and its tokenizer as one thing that answers."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foundling.core.errors import UserError
+from foundling.core.files import read_json
+from foundling.models.gpt import Gpt
+from foundling.models.hub import load_model
+from foundling.models.seq2seq import Seq2Seq
+from foundling.serve.language_model import LanguageModel
+from foundling.serve.source_model import SourceModel
+from foundling.serve.text_model import TextModel
+from foundling.tokenizers.base import load_tokenizer
+
+_ID_FILES = ("generation_config.json", "config.json")
+
+
+def find_model_dir(path: Path | str) -> Path:
+    """The model folder that MODEL means: the folder itself, or the `model/` inside a run folder."""
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise UserError("MODEL must be a run folder, a model folder or a Hugging Face folder", got=f"{path}, no folder")
+    if (path / "config.json").is_file():
+        return path
+    if (path / "model" / "config.json").is_file():
+        return path / "model"
+    if (path / "recipe.yaml").is_file():
+        raise UserError(f"the run folder {path} must hold a model/", got="none yet", do="finish the run (--resume)")
+    raise UserError(f"{path} must be a run folder with a model/, or hold a config.json", got="neither")
+
+
+def load(
+    path: Path | str, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+) -> TextModel:
+    """What answers for the model of a run folder, a model folder or any Hugging Face folder of a known family.
+
+    A decoder gives a `LanguageModel`, an encoder-decoder a `SourceModel`; other families a `TextModel`, which scores
+    text and generates none.
+
+    device: None: a CUDA device where there is one, else the CPU. dtype: of the weights. UserError: no such folder, a
+    family or config we do not compute, faulty weights, no tokenizer, one with more ids than the model.
+    """
+    folder = find_model_dir(path)
+    model: Any = load_model(folder, dtype=dtype)
+    tokenizer = load_tokenizer(folder)
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(model, Seq2Seq):
+        return SourceModel(model.to(chosen).eval(), tokenizer, stop_ids=_stop_ids(folder))
+    if isinstance(model, Gpt):
+        return LanguageModel(model.to(chosen).eval(), tokenizer, stop_ids=_stop_ids(folder))
+    return TextModel(model.to(chosen).eval(), tokenizer)
+
+
+def _stop_ids(folder: Path) -> frozenset[int]:
+    """The ids that end a text by the folder's own word; generation_config.json goes before config.json."""
+    for name in _ID_FILES:
+        data = read_json(folder / name) if (folder / name).is_file() else {}
+        ids = data.get("eos_token_id") if isinstance(data, dict) else None
+        if ids is not None:
+            return frozenset(ids if isinstance(ids, list) else [ids])
+    return frozenset()
