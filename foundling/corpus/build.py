@@ -48,7 +48,7 @@ Progress = Callable[[int, int, int], None]
 
 _FORMAT_VERSION = 2  # raised when the same settings would give another folder
 _NOT_OF_THE_RESULT = {"workers", "engine"}
-_SMALL_BYTES = 32 << 20  # below, starting worker processes costs more than they save
+_SMALL_BYTES = 8 << 20  # below, starting worker processes (a second) costs more than they save
 
 
 def preset(name: str) -> list[PartConfig]:
@@ -81,8 +81,8 @@ class Config(Strict):
     that is clean already, `crawl` (the default) for text as it is found."""
     source: str | None = None
     """Source tag of the documents; None: the name of the folder or file that was given. `from:folder` takes the first
-    folder below it (or its own name), `from:file` the file's name without suffixes, `{parent}-{1}` parts of the path,
-    `re:EXPRESSION` its first group in the path, `field:NAME` a field of the document (`corpus.tags`)."""
+    folder below it (or its own name), `from:file` the file's name without suffixes, `from:{parent}-{1}` parts of the
+    path, `re:EXPRESSION` its first group in the path, `field:NAME` a field of the document (`corpus.tags`)."""
     domain: str | None = None
     """Domain tag of all documents, as `source`."""
     workers: Annotated[int, Field(ge=1)] | None = None
@@ -96,9 +96,9 @@ class Config(Strict):
     def _of_preset(cls, value: Any) -> Any:
         return preset(value) if isinstance(value, str) else value
 
-    @field_validator("source", "domain")
+    @field_validator("source", "domain", mode="before")
     @classmethod
-    def _known_place(cls, value: str | None) -> str | None:
+    def _known_place(cls, value: Any) -> Any:
         return checked_tag(value)
 
 

@@ -5,7 +5,7 @@
 | `wiki` | `wiki` |
 | `from:folder` | the first folder below the source, or the source's own name |
 | `from:file` | the file's name without suffixes |
-| `{folder}/{file}` | a pattern of `folder`, `file`, `source`, `parent` (the file's own folder), `1`, `2`, ... (parts) |
+| `from:{folder}/{file}` | a pattern of `folder`, `file`, `source`, `parent` (its own folder), `1`, `2`, ... (parts) |
 | `re:(\\w+)/\\d{4}/` | the first group (or all of the match) of a regular expression searched in the path |
 | `field:NAME` | the document's field of that name (`field:meta.site`: one inside another) |
 
@@ -22,7 +22,7 @@ from typing import Any
 from foundling.corpus.inputs import InputFile
 
 FROM_FOLDER, FROM_FILE = "from:folder", "from:file"
-_FIELD, _EXPRESSION = "field:", "re:"
+_FROM, _FIELD, _EXPRESSION = "from:", "field:", "re:"
 _NAMES = ("folder", "file", "source", "parent")
 
 
@@ -43,9 +43,14 @@ class Tags:
         return tag(self.source, file, meta), tag(self.domain, file, meta)
 
 
-def checked_tag(value: str | None) -> str | None:
-    """The setting itself. Raises ValueError where it names a place that there is not, or is no expression."""
-    if value is not None:
+def checked_tag(value: Any) -> Any:
+    """The setting itself. Raises ValueError where it names a place that there is not, or is no expression.
+
+    `{folder}` alone, which YAML reads as a mapping, is taken for the pattern that it looks like.
+    """
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value.values())) is None:
+        value = f"{{{next(iter(value))}}}"
+    if isinstance(value, str):
         _tag_of(value)
     return value
 
@@ -61,8 +66,10 @@ def _tag_of(value: str) -> Callable[[InputFile, Mapping[str, Any]], str | None]:
         return lambda file, meta: _parts(file)["folder"]
     if value == FROM_FILE:
         return lambda file, meta: _parts(file)["file"]
-    if value.startswith("from:"):
-        raise ValueError(f"a tag from the path must be {FROM_FOLDER} or {FROM_FILE}")
+    if value.startswith(_FROM) and "{" not in value:
+        raise ValueError(
+            f"a tag from the path must be {FROM_FOLDER} or {FROM_FILE}, or a pattern: from:{{folder}}-{{1}}"
+        )
     if value.startswith(_FIELD):
         name = value.removeprefix(_FIELD)
         if not name:
@@ -71,7 +78,7 @@ def _tag_of(value: str) -> Callable[[InputFile, Mapping[str, Any]], str | None]:
     if value.startswith(_EXPRESSION):
         return _by_expression(value.removeprefix(_EXPRESSION))
     if "{" in value:
-        return _by_pattern(value)
+        return _by_pattern(value.removeprefix(_FROM))
     return lambda file, meta: value
 
 

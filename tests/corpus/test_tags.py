@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from foundling.core.config import PartConfig
+from foundling.core.config import PartConfig, override, validate
+from foundling.corpus.build import Config
 from foundling.corpus.inputs import InputFile
 from foundling.corpus.tags import Tags, checked_tag, tag
 
@@ -21,7 +22,7 @@ SINGLE = InputFile(Path("/x"), "a.txt", "a", PartConfig(), 1)
         ("from:file", "a", "a"),
         ("{folder}", "law", "a"),
         ("{source}-{parent}", "top-2020", "a-a"),
-        ("{2}/{3}", "law/2020", "a"),
+        ("from:{2}/{3}", "law/2020", "a"),
         (r"re:/(\w+)/\d{4}/", "law", "a"),
         (r"re:\d{4}", "2020", "a"),
         ("field:topic", "news", "news"),
@@ -36,6 +37,12 @@ def test_tags(setting: str | None, expected: str, single: str) -> None:
     assert tag(checked_tag(setting), FILE, meta) == expected
     assert tag(setting, SINGLE, meta) == single
     assert Tags(setting, None).of(FILE, meta) == (expected, "top")
+
+
+def test_a_pattern_that_yaml_took_for_a_mapping() -> None:
+    assert checked_tag({"folder": None}) == "{folder}"
+    assert validate(Config, override({}, ["domain={2}"]), "corpus").domain == "{2}"
+    assert validate(Config, override({}, ["source=from:{parent}-{1}"]), "corpus").source == "from:{parent}-{1}"
 
 
 def test_what_cannot_be_a_tag_is_told() -> None:
