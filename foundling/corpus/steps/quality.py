@@ -123,9 +123,7 @@ class Quality:
 
     def _length(self, text: str, script: Script, pieces: list[str]) -> Drop | None:
         fewest, most = self.config.min_words.of(script), self.config.max_words.of(script)
-        if (
-            fewest is not None and len(words_of(text[: int(32 * fewest)])) < fewest
-        ):  # the start settles almost every text
+        if fewest is not None and not _surely_has_words(text, script, pieces, fewest):
             num_words = len(words_of(text))
             if num_words < fewest:
                 return Drop("too_few_words", f"{num_words} words < {fewest}")
