@@ -14,7 +14,7 @@ from foundling.corpus.readers.base import Problem, Record
 from foundling.corpus.streams import Stream
 from foundling.corpus.tags import Tags
 
-BATCH_BYTES = 4 << 20
+BATCH_BYTES = 2 << 20
 """Characters of text after which a batch is closed; it holds one document more at most, and at most BATCH_ROWS."""
 BATCH_ROWS = 4096
 

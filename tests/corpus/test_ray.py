@@ -35,6 +35,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'foundling[ray]'")
 def test_the_same_bytes_on_a_local_cluster(source: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", SCRIPT, str(source), str(tmp_path / "ray")], check=True, cwd=ROOT)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from foundling.core.config import PartConfig
+from foundling.core.config import PartConfig, validate
+from foundling.core.errors import UserError
 from foundling.corpus.build import Config, build_corpus
 from foundling.corpus.folder import Corpus
 from foundling.corpus.notes import EXCERPT_CHARACTERS, excerpts
@@ -128,3 +129,22 @@ def test_excerpts_stand_around_the_first_difference() -> None:
     assert before[0] == before[-1] == after[0] == after[-1] == "…"
     assert before.index("X") == after.index("b") == 61
     assert len(before) == EXCERPT_CHARACTERS + 2
+
+
+def test_all_dropped_before_later_segments(tmp_path: Path) -> None:
+    steps: list[PartConfig] = [LONG.model_copy(update={"min_characters": 999}), RareConfig(), FirstConfig()]
+    for workers in (1, 2):
+        with pytest.raises(UserError, match=r"3 read, none left: length took 3 \(too_short 3\)"):
+            built(tmp_path / str(workers), steps, ["a", "b", "c"], workers=workers)
+        assert [path.name for path in (tmp_path / str(workers)).iterdir()] == ["a.jsonl"]
+
+
+def test_presets() -> None:
+    assert [step.kind for step in validate(Config, {"steps": "plain"}, "corpus").steps] == [
+        "unicode",
+        "length",
+        "exact",
+    ]
+    assert validate(Config, {"steps": "crawl"}, "corpus") == Config()
+    with pytest.raises(UserError, match=r"steps: must be a list of steps or one of plain, crawl; did you mean 'crawl'"):
+        validate(Config, {"steps": "craw"}, "corpus")
