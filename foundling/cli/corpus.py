@@ -202,7 +202,7 @@ def _print_figures(corpus: Any) -> None:
     table.add_row("read", f"{counts['num_documents_read']:,}", size(counts["num_bytes_read"]))
     for step in counts["steps"]:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in step["dropped"].items())
-        changed = f"{step['num_changed']:,}" if step["num_changed"] else ""
+        changed = f"{step['num_changed']:,}" if step.get("num_changed") else ""
         table.add_row(step["step"], f"{step['num_documents']:,}", size(step["num_bytes"]), changed, reasons)
     for split, pair in counts["splits"].items():
         table.add_row(f"= {split}", f"{pair['num_documents']:,}", size(pair["num_bytes"]), style="bold")
@@ -235,7 +235,7 @@ def _print_dropped(corpus: Any, reason: str, limit: int) -> None:
         console.print(Text(f"{step} {key}: {count:,} documents", style="bold"))
         console.print(Text(reason_meaning(step, key), style="dim"))
         for row in islice(dropped_rows(corpus.dir, f"{step}.{key}"), limit):
-            console.print(Text.assemble("\n", (row["id"], "cyan"), "  ", (row["detail"] or "", "yellow")))
+            console.print(Text.assemble("\n", (row["id"], "cyan"), "  ", (row.get("detail") or "", "yellow")))
             console.print(Text(row["sample"] if row["sample"].strip() else "(blank)"))
         console.print()
 
@@ -247,7 +247,7 @@ def _print_changed(corpus: Any, name: str, limit: int) -> None:
     from foundling.core.errors import UserError
     from foundling.corpus.diff import pieces, visible
 
-    changing = {step["step"]: step for step in corpus.manifest["counts"]["steps"] if step["num_changed"]}
+    changing = {step["step"]: step for step in corpus.manifest["counts"]["steps"] if step.get("num_changed")}
     if not changing:
         raise UserError("--changed needs a corpus of which a step changed something", got=str(corpus.dir))
     if name not in changing:
