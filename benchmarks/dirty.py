@@ -172,6 +172,14 @@ def measure(path: Path, config: Config) -> dict[str, Any]:
         "unchanged": {
             kind: f"{num_unchanged[kind]} of {confusion[kind].total()}" for kind in _GOOD if kind in confusion
         },
+        "languages": {
+            kind: dict(
+                Counter(
+                    str(one.document.language) for one, row in zip(traced, rows, strict=True) if row["kind"] == kind
+                )
+            )
+            for kind in _GOOD
+        },
         "wrong": wrong,
         "similarity": {kind: {"mean": sum(v) / len(v), "least": min(v)} for kind, v in sorted(texts.items())},
         "personal_data_masked": f"{masked} of {personal}",
@@ -214,7 +222,7 @@ def main() -> None:
     for kind, score in figures["scores"].items():
         told = ", ".join(f"{name} {number}" for name, number in figures["told"][kind].items())
         print(f"{kind:18} recall {score['recall']:.3f} precision {score['precision']:.3f}  ({told})")
-    for name in ("malformed_lines_told", "unchanged", "similarity", "personal_data_masked", "wrong"):
+    for name in ("malformed_lines_told", "unchanged", "similarity", "personal_data_masked", "languages", "wrong"):
         print(f"{name}: {figures[name]}")
     figures["good_texts"] = {}
     for path in arguments.clean:
