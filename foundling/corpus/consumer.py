@@ -18,7 +18,7 @@ from foundling.core.config import PartConfig
 from foundling.corpus.document import Document, Drop
 from foundling.corpus.notes import SAMPLE_CHARACTERS
 from foundling.corpus.rows import READ, Columns, Place
-from foundling.corpus.segment import take
+from foundling.corpus.segment import is_step, take
 from foundling.corpus.shards import DROPPED, PROBLEMS, ShardWriter
 from foundling.corpus.steps.base import CorpusStep, SurveyStep
 from foundling.corpus.tally import SegmentTally
@@ -35,9 +35,12 @@ class Consumer:
 
     def __init__(self, tally: SegmentTally, part: Sequence[PartConfig], folder: Path) -> None:
         self._tally, self._folder = tally, folder
-        last: Any = part[-1].build() if part else None
-        self._admitting: CorpusStep | None = last if isinstance(last, CorpusStep) else None
-        self._surveying: SurveyStep | None = last if isinstance(last, SurveyStep) else None
+        self._admitting: CorpusStep | None = None
+        self._surveying: SurveyStep | None = None
+        if part and is_step(part[-1], CorpusStep):
+            self._admitting = part[-1].build()
+        elif part and is_step(part[-1], SurveyStep):
+            self._surveying = part[-1].build()
 
     def read(self, chunks: Chunks, place: Place) -> Iterator[pa.RecordBatch]:
         """The rows that stay, as rows of `READ` for the next segment, from a place on; what comes before is counted.

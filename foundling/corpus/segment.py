@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -164,9 +164,14 @@ def segments(configs: Sequence[PartConfig]) -> list[list[PartConfig]]:
     result: list[list[PartConfig]] = [[]]
     ends_with_survey = False
     for config in configs:
-        step = config.build()
         result[-1].append(config)
-        ends_with_survey = isinstance(step, SurveyStep)
-        if isinstance(step, CorpusStep | SurveyStep):
+        ends_with_survey = is_step(config, SurveyStep)
+        if ends_with_survey or is_step(config, CorpusStep):
             result.append([])
     return result if result[-1] or len(result) == 1 or ends_with_survey else result[:-1]
+
+
+def is_step(config: PartConfig, kind: type) -> bool:
+    """Whether a config builds this kind of step; by what its `build` says that it gives, for some load much."""
+    given = get_type_hints(type(config).build).get("return")
+    return issubclass(given, kind) if isinstance(given, type) else isinstance(config.build(), kind)
