@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-_PIECE_CHARACTERS = 256
+_PIECE_CHARACTERS = 160
 _NO_LANGUAGE = re.compile(r"(?:https?://|www\.)\S+|\S+@\S+|<[A-Z_0-9]+>|[0-9]+")
 _UNLISTED_PRIOR = -6.0
 _MIN_KANA_SHARE = 0.1
