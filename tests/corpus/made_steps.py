@@ -80,3 +80,17 @@ class First:
 
 
 ALL = (MaskConfig, RareConfig, FirstConfig)
+
+
+class BrokenConfig(PartConfig):
+    """A document step that cannot do its work."""
+
+    kind: str = "broken"
+
+    def build(self) -> "Broken":
+        return Broken()
+
+
+class Broken:
+    def apply(self, document: Document) -> Document | Drop:
+        raise ValueError("no such luck")

@@ -10,10 +10,12 @@ import pyarrow as pa
 import pytest
 
 from foundling.core.config import PartConfig
+from foundling.core.errors import UserError
 from foundling.corpus import engine
 from foundling.corpus.rows import READ
 from foundling.corpus.segment import Segment
 from foundling.corpus.steps import length, unicode
+from tests.corpus.made_steps import BrokenConfig
 
 STEPS: list[PartConfig] = [unicode.Config(kind="unicode"), length.Config(kind="length", min_characters=3)]
 
@@ -55,3 +57,24 @@ def test_no_telemetry_and_no_engine_on_import() -> None:
     )
     environment = {key: value for key, value in os.environ.items() if key != "DO_NOT_TRACK"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_the_source_raises_is_raised_here(workers: int) -> None:
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield from batches(3, 100, [])
+        raise UserError("the source must go on", got="an end")
+
+    with pytest.raises(UserError, match="the source must go on; got an end"):
+        list(engine.run_segment(broken, STEPS, True, workers))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_step_raises_is_raised_here(workers: int) -> None:
+    with pytest.raises(Exception, match="no such luck"):
+        list(engine.run_segment(lambda: batches(3, 100, []), [BrokenConfig()], True, workers))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_empty_source_gives_nothing(workers: int) -> None:
+    assert list(engine.run_segment(lambda: iter(()), STEPS, True, workers)) == []
