@@ -13,8 +13,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from foundling.data.batch import Batch
-from foundling.models.gpt import last_logits
-from foundling.models.seq2seq import Config, Seq2Seq, Sources
+from foundling.models.gpt import Rows, last_logits
+from foundling.models.seq2seq import Config, Memory, Seq2Seq, Sources
 
 SIZES = yaml.safe_load(files("foundling.models").joinpath("sizes.yaml").read_text(encoding="utf-8"))["seq2seq"]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -187,6 +187,29 @@ def test_the_2017_mathematics_is_torchs() -> None:
         torch.testing.assert_close(
             ours_of(model, name, lambda p: p.grad), parameter.grad, atol=1e-5, rtol=1e-5, msg=name
         )
+
+
+def test_cross_attention_is_the_formula(variant: str) -> None:
+    """softmax(q k / sqrt(K)) v head by head, queries and keys at unit root mean square where they are normed."""
+    model = small(variant)
+    c, cross = model.config, model.decoder[0].cross
+    generator = torch.Generator().manual_seed(4)
+    x_TD, states_SD = (torch.randn(n, c.width, generator=generator) for n in (5, 7))
+    bounds = lambda n: torch.tensor([0, n], dtype=torch.int32)
+    found = cross(x_TD, Rows(bounds(5), 5), Memory(states_SD, bounds(7), 7))
+    q_THK = cross.q(x_TD).unflatten(1, (c.heads, c.key_width))
+    kv_SGPK = cross.kv(states_SD).unflatten(1, (c.groups, 2, c.key_width))
+    heads = []
+    for head in range(c.heads):
+        group = head // (c.heads // c.groups)
+        q, k, v = q_THK[:, head], kv_SGPK[:, group, 0], kv_SGPK[:, group, 1]
+        if c.math == "modern" and c.qk_norm:
+            q, k = (
+                x / (x.square().mean(1, keepdim=True) + c.norm_eps).sqrt() * norm.weight
+                for x, norm in ((q, cross.q_norm), (k, cross.k_norm))
+            )
+        heads.append((q @ k.T / c.key_width**0.5).softmax(1) @ v)
+    torch.testing.assert_close(found, cross.out(torch.cat(heads, 1)), atol=1e-5, rtol=1e-5)
 
 
 def test_flops_are_those_that_torch_counts(variant: str) -> None:

@@ -96,9 +96,12 @@ def test_a_beam_as_wide_as_all_texts_is_brute_force(name: str, settings: dict[st
 def test_one_beam_is_greedy_and_more_are_never_worse(kind: str) -> None:
     model = small_model() if kind == "gpt" else small_seq2seq(300)
     prompts = [[5, 17, 200, 3], [9], [42, 7], [8, 8]]
-    found = beam_search(model, prompts, max_tokens=12, beams=1, stop_ids=[STOP, 7], start_id=START)
+    stops = range(2, 300, 3)
+    keys: dict[str, Any] = {"max_tokens": 12, "stop_ids": stops, "start_id": START}
+    found = beam_search(model, prompts, beams=1, length_penalty=3.0, early_stopping="never", **keys)
+    assert any(one.ended for (one,) in found)
     for prompt, (one,) in zip(prompts, found, strict=True):
-        steps = generate(model, prompt, max_tokens=12, temperature=0, stop_ids=[STOP, 7], start_id=START)
+        steps = generate(model, prompt, temperature=0, **keys)
         assert list(one.tokens) == [step[0] for step in steps]
     none = {"length_penalty": 0.0, "max_tokens": 12, "start_id": START}
     greedy = beam_search(model, prompts, beams=1, **none)
