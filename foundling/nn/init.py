@@ -38,3 +38,21 @@ def place_(parameter: Tensor, whole: Tensor) -> None:
 def residual_std(std: float, num_layers: int) -> float:
     """GPT-2's spread of matrices that write to the residual stream: std / sqrt(2 layers) (Radford et al. 2019)."""
     return std / math.sqrt(2 * num_layers)
+
+
+def rows_like(rows_FD: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """New rows [number, D] from the normal distribution with the mean and covariance of given ones: what an embedding
+    gives to tokens that nothing is known of (Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language
+    Models"). One given row is repeated.
+
+    The covariance is never formed: a normal mixture of the centered rows has it.
+    """
+    step = -(-rows_FD.shape[0] // _MOST_ROWS)
+    some_FD = rows_FD[::step].float()
+    mean_D = rows_FD.float().mean(0)
+    mixture = torch.randn(number, some_FD.shape[0], generator=generator)
+    return mean_D + mixture @ (some_FD - mean_D) / math.sqrt(some_FD.shape[0])
+
+
+_MOST_ROWS = 4096
+"""Rows whose covariance is taken: more than any width needs."""

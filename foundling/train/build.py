@@ -12,9 +12,7 @@ from torch import nn
 
 from foundling.core.config import validate
 from foundling.core.errors import UserError
-from foundling.core.log import logger
 from foundling.data.rows import Samples
-from foundling.models.hub import load_model
 from foundling.nn.init import place_
 from foundling.objectives.base import Objective
 from foundling.optim.base import Group, Optimizer, OptimizerConfig
@@ -25,6 +23,7 @@ from foundling.train.machine import choose_precision
 from foundling.train.prepare import Data
 from foundling.train.recipe import Recipe
 from foundling.train.settings import Settings, row_length_of, settle
+from foundling.train.start import family_of, fill, fill_embedding, start_weights
 from foundling.train.state import Trainee, Training
 
 _LOOK_AT_ROWS = 64
@@ -34,9 +33,10 @@ _LOOK_AT_ROWS = 64
 def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Settings | None) -> Training:
     """All live objects of a run at its first step. settings: those of the run to resume; None: settled now."""
     objective = _objective(recipe, data)
+    resumed = settings is not None
     row_length = settings.row_length if settings else row_length_of(recipe)
     rows = objective.samples(data.train, None, row_length=row_length, seed=recipe.seed)
-    start = _start_weights(recipe, data)
+    start = start_weights(recipe, data)
     config: Any = start.config if start is not None else recipe.model.fields(data.tokenizer.vocab_size, rows.row_length)
     config = _with_implied(config, recipe)
     _check_lengths(config, rows.row_length)
@@ -62,7 +62,9 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     model.set_kernel("varlen" if world.device.type == "cuda" else "blockwise" if settings.compiled else "sdpa")
     apply_sharding(trainee, model.blocks(), world, precision.dtype)
     trainee.to_empty(device=world.device)
-    _fill(model, start, recipe.seed)
+    fill(model, start, recipe.seed)
+    if recipe.model.embeddings is not None and not resumed:
+        fill_embedding(model, recipe.model.embeddings, data, recipe.seed)
     assert isinstance(recipe.optimizer, OptimizerConfig)
     assert isinstance(recipe.schedule, ScheduleConfig)
     rates = _with_default_rates(recipe.optimizer, model.lr_factors, settings.lr)
@@ -92,13 +94,9 @@ def _with_implied(config: Any, recipe: Recipe) -> Any:
 def _check_objective(recipe: Recipe, config: Any) -> None:
     if recipe.objective.kind not in config.objectives:
         raise UserError(
-            f"objective must be one that a {_family(config)} model can be trained by: {', '.join(config.objectives)}",
+            f"objective must be one that a {family_of(config)} model can be trained by: {', '.join(config.objectives)}",
             got=recipe.objective.kind,
         )
-
-
-def _family(config: Any) -> str:
-    return str(type(config).__module__).rsplit(".", 1)[-1]
 
 
 def _with_default_rates(config: OptimizerConfig, factors: dict[str, float], lr: float) -> OptimizerConfig:
@@ -107,23 +105,6 @@ def _with_default_rates(config: OptimizerConfig, factors: dict[str, float], lr: 
         return config
     groups = tuple(Group(match=pattern, lr=factor * lr) for pattern, factor in factors.items())
     return config.model_copy(update={"groups": (*config.groups, *groups)})
-
-
-def _start_weights(recipe: Recipe, data: Data) -> Any:
-    """The model that the run starts from, on CPU in fp32, or None."""
-    if recipe.model.start is None:
-        return None
-    start = Path(recipe.model.start)
-    model: Any = load_model(start / "model" if (start / "model").is_dir() else start)
-    family = _family(model.config)
-    if recipe.model.family not in (None, family):
-        raise UserError(f"model.family must be that of model.from, {family}", got=recipe.model.family)
-    if data.tokenizer.vocab_size > model.config.vocab_size:
-        raise UserError(
-            "the tokenizer must not have more tokens than the model",
-            got=f"{data.tokenizer.vocab_size} against {model.config.vocab_size}",
-        )
-    return model
 
 
 def _lengths_differ(rows: Samples) -> bool:
@@ -137,23 +118,6 @@ def _check_lengths(config: Any, row_length: int) -> None:
             "train.sequence_length must fit the model's positions",
             got=f"{row_length} against max_positions {config.max_positions}",
         )
-
-
-def _fill(model: Any, start: nn.Module | None, seed: int) -> None:
-    if start is None:
-        model.initialize(torch.Generator().manual_seed(seed))
-        return
-    weights, wanted = dict(start.named_parameters()), dict(model.named_parameters())
-    new = [name for name in wanted if name not in weights]
-    if new:
-        model.initialize(torch.Generator().manual_seed(seed))
-    for name in wanted.keys() & weights.keys():
-        place_(wanted[name], weights[name].detach())
-    logger.info("weights: from the given model")
-    if new:
-        logger.info("weights: new, with initial values, for the given model has none: %s", ", ".join(sorted(new)))
-    if left := sorted(weights.keys() - wanted.keys()):
-        logger.info("weights: left out, for the objective reads no such head: %s", ", ".join(left))
 
 
 def whole_model(training: Training) -> nn.Module:

@@ -12,6 +12,7 @@ from foundling.core.errors import UserError
 from foundling.core.registry import load_part, nearest, part_names
 from foundling.core.units import Count, Duration, length_of
 from foundling.models.hub import load_config
+from foundling.models.vectors import Embeddings
 from foundling.train.dial import shape_of_depth
 
 
@@ -130,6 +131,13 @@ class Model(Strict):
     """The one dial, instead of `size`: layers, of which width, heads, rate, batch and length follow."""
     start: Annotated[str | None, Field(alias="from")] = None
     """A run or model folder whose weights, shape and tokenizer the run starts from."""
+    embeddings: Embeddings | None = None
+    """Word vectors that the embedding starts from: a file, or {path: FILE, scale: auto}."""
+
+    @field_validator("embeddings", mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -138,6 +146,8 @@ class Model(Strict):
         ]
         if len(given) != 1:
             raise ValueError(f"give one of size, depth or from; got {' and '.join(given) or 'none'}")
+        if self.start is not None and self.embeddings is not None:
+            raise ValueError("give one of from and embeddings: the given model has embeddings already")
         if self.start is None:
             if self.family is None:
                 raise ValueError("family is missing, for example gpt")

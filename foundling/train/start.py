@@ -1,0 +1,80 @@
+"""The weights that a run begins with: initial values, those of a given model, or word vectors for the embedding."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from foundling.core.errors import UserError
+from foundling.core.log import logger
+from foundling.models.hub import load_model
+from foundling.models.vectors import Embeddings, embed
+from foundling.nn.init import place_
+from foundling.train.prepare import Data
+from foundling.train.recipe import Recipe
+
+_MOST_COUNTED_TOKENS = 5_000_000
+"""Training tokens that are counted to tell how much of the text word vectors cover."""
+
+
+def start_weights(recipe: Recipe, data: Data) -> Any:
+    """The model that the run starts from, on CPU in fp32, or None."""
+    if recipe.model.start is None:
+        return None
+    start = Path(recipe.model.start)
+    model: Any = load_model(start / "model" if (start / "model").is_dir() else start)
+    family = family_of(model.config)
+    if recipe.model.family not in (None, family):
+        raise UserError(f"model.family must be that of model.from, {family}", got=recipe.model.family)
+    if data.tokenizer.vocab_size > model.config.vocab_size:
+        raise UserError(
+            "the tokenizer must not have more tokens than the model",
+            got=f"{data.tokenizer.vocab_size} against {model.config.vocab_size}",
+        )
+    return model
+
+
+def family_of(config: Any) -> str:
+    """Name of the family that a config is of."""
+    return str(type(config).__module__).rsplit(".", 1)[-1]
+
+
+def fill(model: Any, start: nn.Module | None, seed: int) -> None:
+    """Initial values of the seed, and over them those of the given model."""
+    if start is None:
+        model.initialize(torch.Generator().manual_seed(seed))
+        return
+    weights, wanted = dict(start.named_parameters()), dict(model.named_parameters())
+    new = [name for name in wanted if name not in weights]
+    if new:
+        model.initialize(torch.Generator().manual_seed(seed))
+    for name in wanted.keys() & weights.keys():
+        place_(wanted[name], weights[name].detach())
+    logger.info("weights: from the given model")
+    if new:
+        logger.info("weights: new, with initial values, for the given model has none: %s", ", ".join(sorted(new)))
+    if left := sorted(weights.keys() - wanted.keys()):
+        logger.info("weights: left out, for the objective reads no such head: %s", ", ".join(left))
+
+
+def fill_embedding(model: Any, wanted: Embeddings, data: Data, seed: int) -> None:
+    """Word vectors into the embedding of a model that has its initial values. Every process calls it."""
+    parameter: Tensor = model.embedding.weight
+    whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+    rows_VD = embed(
+        wanted, data.tokenizer, whole.detach().float().cpu(), torch.Generator().manual_seed(seed),
+        lambda: token_counts(data),
+    )  # fmt: skip
+    place_(parameter, rows_VD)
+
+
+def token_counts(data: Data) -> np.ndarray:
+    """How often each token comes in the training text, int64 [vocabulary]; in its first tokens where it is long."""
+    counts_V = np.zeros(data.tokenizer.vocab_size, dtype=np.int64)
+    each = max(1, _MOST_COUNTED_TOKENS // len(data.train))
+    for stream in data.train:
+        counts_V += np.bincount(stream.read(0, min(each, stream.num_tokens)), minlength=len(counts_V))
+    return counts_V

@@ -1,0 +1,74 @@
+"""What weights a run begins with."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from foundling.core.errors import UserError
+from foundling.parallel.world import enter_world
+from foundling.train.build import build
+from foundling.train.prepare import Data, prepare
+from foundling.train.pretrain import pretrain
+from foundling.train.recipe import Recipe, recipe_from
+from foundling.train.start import token_counts
+from foundling.train.state import Training
+from tests.tiny import ENGLISH
+
+Make = Callable[..., Recipe]
+
+
+def begun(recipe: Recipe) -> Training:
+    """The live objects of a run before its first step."""
+    return build(recipe, data_of(recipe), recipe.folder, enter_world(1), None)
+
+
+def data_of(recipe: Recipe) -> Data:
+    return prepare(recipe, recipe.folder)
+
+
+def write_vectors(path: Path, width: int = 32) -> Path:
+    rng = np.random.default_rng(0)
+    words = sorted(set(ENGLISH))
+    lines = (" ".join([word, *(f"{x:.4f}" for x in rng.normal(size=width))]) for word in words)
+    path.write_text(f"{len(words)} {width}\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def test_a_run_begins_with_word_vectors(tiny_recipe: Make, tmp_path: Path) -> None:
+    path = write_vectors(tmp_path / "v.vec")
+    plain = begun(tiny_recipe(out=str(tmp_path / "plain")))
+    with_words = begun(tiny_recipe(out=str(tmp_path / "words"), **{"model.embeddings": str(path)}))
+    one, two = plain.model.embedding.weight, with_words.model.embedding.weight
+    assert not torch.isclose(one, two).all(1).any()
+    assert two.square().mean().sqrt().item() == pytest.approx(one.square().mean().sqrt().item(), rel=0.25)
+    for name, parameter in plain.model.named_parameters():
+        if name != "embedding.weight":
+            assert torch.equal(parameter, dict(with_words.model.named_parameters())[name]), name
+    master = next(slot.master for slot in with_words.optimizer.slots if slot.name == "embedding.weight")
+    assert torch.equal(master, two)
+
+
+def test_a_resumed_run_needs_the_vectors_no_more(tiny_recipe: Make, tmp_path: Path) -> None:
+    path = write_vectors(tmp_path / "v.vec")
+    recipe = tiny_recipe(out=str(tmp_path / "run"), **{"model.embeddings": {"path": str(path), "scale": 0.1}})
+    pretrain(recipe)
+    path.unlink()
+    assert pretrain(recipe, resume=True).summary["finished"]
+
+
+def test_vectors_of_another_width_and_beside_given_weights_are_told(tiny_recipe: Make, tmp_path: Path) -> None:
+    path = write_vectors(tmp_path / "v.vec", width=31)
+    with pytest.raises(UserError, match=r"as wide as the model, 32; got 31 numbers"):
+        begun(tiny_recipe(out=str(tmp_path / "run"), **{"model.embeddings": str(path)}))
+    with pytest.raises(UserError, match="give one of from and embeddings"):
+        recipe_from({"name": "x", "corpus": {"train": "a"}, "model": {"from": "b", "embeddings": "v.vec"}})
+
+
+def test_training_tokens_are_counted(tiny_recipe: Make, tmp_path: Path) -> None:
+    data = data_of(tiny_recipe(out=str(tmp_path / "run")))
+    counts = token_counts(data)
+    assert counts.sum() == sum(stream.num_tokens for stream in data.train)
+    assert counts[data.train[0].read(0, 1)[0]] > 0
