@@ -36,13 +36,15 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
 _MAX_NAMED_SHARE = 0.25  # of the page's text that something called `sidebar` or the like may hold and still go
 _MIN_LINKS, _LINK_SHARE, _LINK_CHARACTERS = 3, 0.75, 40  # a menu is mostly links, and its links are short
+_MAX_LINK_VISITS = 50  # of one link, by the blocks around it
 _MIN_KEPT_SHARE = 0.3  # of the text outside of links: with less left, the rules were wrong about this page
+_MAX_UNCLOSED = 500  # more open <div> are nested in one another, and the search for menus would take seconds
 _MAIN_SHARE = 0.5  # of the text that the one <main> or <article> holds where it is the page
 _CELL_CHARACTERS = 300  # a table with longer cells is for layout
 
 _CJK = "\u2e80-\u2fdf\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
 _ANY_CJK = re.compile(f"[{_CJK}]")
-_CJK_BREAK = re.compile(rf"(?<=[{_CJK}])[ \t]*\r?\n\s*(?=[{_CJK}])")
+_CJK_BREAK = re.compile(rf"(?<=[{_CJK}])[ \t]*\r?\n[ \t\r\n]*(?=[{_CJK}])")
 _SELF_CLOSED = re.compile(
     r"<((?!(?:br|hr|img|input|meta|link|col|area|base|embed|source|track|wbr)\b)[a-zA-Z][\w:-]*)(\s[^<>]*)?/>"
 )
@@ -70,7 +72,8 @@ def main_text(html: str) -> str:
         return ""
     _remove(body, _UNSEEN)
     _remove_note_marks(body)
-    if _prune(body):
+    is_torn = html.count("<div") > html.count("</div") + _MAX_UNCLOSED
+    if not is_torn and _prune(body):
         return _tidied(_text(tree))
     whole = HTMLTree.parse(html)
     assert whole.body is not None
@@ -105,14 +108,14 @@ def _remove_note_marks(body: Any) -> None:
 def _prune(body: Any) -> bool:
     """Takes menus and the like out; False: it took so much that the page must be read without."""
     num_characters = _length(body)
-    num_linked = sum(_length(link) for link in body.query_selector_all("a").values())
+    links = body.query_selector_all("a").values()
+    num_linked = sum(map(_length, links))
     _remove_page_ends(body)
     for element in body.query_selector_all(_NAMED_SELECTOR).values():
         if element.parent is not None and _is_named_boilerplate(element, num_characters):
             element.decompose()
-    for element in body.query_selector_all(_LINKED_SELECTOR).values():
-        if element.parent is not None and _is_menu(element, num_characters):
-            element.decompose()
+    if len(links) >= _MIN_LINKS:
+        _remove_menus(body, num_characters, _MAX_LINK_VISITS * len(links))
     _keep_main(body)
     return _length(body) >= _MIN_KEPT_SHARE * (num_characters - num_linked)
 
@@ -128,7 +131,9 @@ def _remove_page_ends(body: Any) -> None:
     has_one_title = len(body.query_selector_all("h1").values()) == 1
     for element in body.query_selector_all("footer, header").values():
         parent = element.parent
-        if parent.tag != "body" and not (parent.tag == "div" and parent.parent.tag == "body"):
+        if parent is not None and parent.tag == "div":
+            parent = parent.parent
+        if parent is None or parent.tag != "body":  # None: it went with the one around it
             continue
         if element.tag == "footer" or element.query_selector("h1" if has_one_title else "h2") is None:
             element.decompose()
@@ -148,13 +153,19 @@ def _linked_length(element: Any) -> int:
     return sum(_length(link) for link in element.query_selector_all("a").values())
 
 
-def _is_menu(element: Any, num_characters: int) -> bool:
-    links = element.query_selector_all("a").values()
-    if len(links) < _MIN_LINKS:
-        return False
-    length = _length(element)
-    linked = sum(map(_length, links))
-    return _LINK_SHARE * length <= linked <= _LINK_CHARACTERS * len(links) and length < num_characters / 2
+def _remove_menus(body: Any, num_characters: int, max_visits: int) -> None:
+    """Takes out what is mostly short links. max_visits: of links; in lists nested by the thousand, not all are seen."""
+    for element in body.query_selector_all(_LINKED_SELECTOR).values():
+        if element.parent is None:
+            continue
+        links = element.query_selector_all("a").values()
+        max_visits -= len(links)
+        if max_visits < 0:
+            return
+        length, linked = _length(element), sum(map(_length, links))
+        is_menu = _LINK_SHARE * length <= linked <= _LINK_CHARACTERS * len(links)
+        if len(links) >= _MIN_LINKS and is_menu and length < num_characters / 2:
+            element.decompose()
 
 
 def _keep_main(body: Any) -> None:

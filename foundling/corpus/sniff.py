@@ -8,7 +8,9 @@ from collections import Counter
 
 from foundling.corpus.encodings import guess_encoding_of
 
-_PAGE = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!doctype html|<html[\s>])", re.IGNORECASE | re.DOTALL)
+_PAGE = re.compile(
+    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*-->\s*)*(?:<!doctype html|<html[\s>])", re.IGNORECASE | re.DOTALL
+)
 _WARC = re.compile(rb"WARC/[01]\.\d+\r?\n")
 _DELIMITERS = (",", "\t", ";")
 _MIN_ROWS = 4

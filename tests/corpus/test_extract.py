@@ -1,7 +1,9 @@
 """HTML to main text: what a reader of the page reads, and all of it."""
 
 import json
+import random
 import re
+import time
 from collections import Counter
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -86,6 +88,30 @@ def test_xhtml() -> None:
 <a epub:type="noteref" href="#n">1</a> <abbr epub:type="z3998:name">Mr.</abbr> X.</p>
     <blockquote><p>Dear sir,</p><footer><p>Yours</p></footer></blockquote></section></body></html>"""
     assert main_text(page) == "One\n\nHe said, Mr. X.\n\nDear sir,\n\nYours"
+
+
+def test_anything_can_be_read() -> None:
+    """Tags nested and torn at random: never an error, never what cannot be written as UTF-8."""
+    rng = random.Random(0)
+    tags = "html body div p ul li table tr td nav header footer main article a br script pre sup ruby rt select"
+    attributes = ["", " class=nav", " id=sidebar", " hidden", " href='#x'", " role=main"]
+    words = ["word ", "字", "&lt;", "\n", "<!--", "-->", "\0", "1", "<![CDATA["]
+    for _ in range(300):
+        parts = []
+        for _ in range(rng.randrange(80)):
+            kind, tag = rng.random(), rng.choice(tags.split())
+            opened = f"<{tag}{rng.choice(attributes)}>"
+            parts.append(opened if kind < 0.45 else f"</{tag}>" if kind < 0.7 else rng.choice(words))
+        main_text("".join(parts)).encode()
+
+
+@pytest.mark.parametrize(
+    "html", ["<div>" * 50_000, "<ul><li><a href=x>y</a>" * 1000, "<!-- a -->" * 20_000 + "x", "\u3000\n" * 50_000]
+)
+def test_no_page_takes_forever(html: str) -> None:
+    start = time.perf_counter()
+    main_text(html)
+    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real corpora (../shared/data/corpora) are not here")

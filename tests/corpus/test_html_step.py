@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_html_is_known(text: str) -> None:
 @pytest.mark.parametrize("text", NOT_HTML)
 def test_what_is_not_html_stays(text: str) -> None:
     assert applied(text) == text
+
+
+@pytest.mark.parametrize("inside", ["a(", "`", "\n", " \n", "<!-- a -->", "<pre>", '"<b ', "a = ", "}", "@"])
+def test_no_text_takes_forever(inside: str) -> None:
+    start = time.perf_counter()
+    is_html(f"<p>{inside * 50_000}</p><b>x</b>")
+    is_html(inside * 50_000 + "<p>x</p>")
+    assert time.perf_counter() - start < 5
 
 
 def test_escaped_twice() -> None:

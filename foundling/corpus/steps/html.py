@@ -26,7 +26,9 @@ _BLOCKS, _KNOWN = frozenset(_BLOCK.split()), frozenset((_BLOCK + " " + _INLINE).
 _VOID_NAMES = "br hr img meta link input wbr col source area base embed param"
 _UNCLOSED_NAMES = "p li td tr th dd dt option"
 _VOID, _UNCLOSED = frozenset(_VOID_NAMES.split()), frozenset(_UNCLOSED_NAMES.split())
-_PAGE = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!doctype html|<html[\s>])", re.IGNORECASE | re.DOTALL)
+_PAGE = re.compile(
+    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--(?:(?!-->).)*-->\s*)*(?:<!doctype html|<html[\s>])", re.IGNORECASE | re.DOTALL
+)
 _UNREAD = re.compile(
     r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)|<!doctype[^>]*>", re.IGNORECASE | re.DOTALL
 )
@@ -36,10 +38,11 @@ _QUOTED_TAG = re.compile(r"[`'\"“‘「(\[]</?[a-zA-Z][^<>\n]*>[`'\"”’」)
 _MENTIONED_TAG = re.compile(r"\w </?([a-zA-Z][a-zA-Z0-9]*)> \w")
 _MARKDOWN = re.compile(r"^(?:#{1,6} \S|```|~~~|\.\. [\w-]+::|[=~^-]{4,}$)|\]\(|`[^`\n]+`|\*\*\S", re.MULTILINE)
 _MARKDOWN_ITEM = re.compile(r"^(?:[-*+] \S|\d+[.)] \S|>{1,3} )", re.MULTILINE)  # in a page it may be speech or a list
-_SHOWN_CODE = re.compile(r"<(pre|code|samp|kbd)\b.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
+_SHOWN_CODE = re.compile(r"<(pre|code|samp|kbd)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _CODE = re.compile(
-    r"^\s*(?:import |from \S+ import |def \w+\(|class \w+|function\b|(?:const|let|var) \w+|return\b|#include\b|"
-    r"package |public |private |using |if ?\(|for ?\(|while ?\(|elif |@\w+|\w+\s*=\s*\S|[}\])]+;?\s*$|\S+\(.*\);?\s*$)"
+    r"^[ \t]*(?:import |from \S+ import |def \w+\(|class \w+|function\b|(?:const|let|var) \w+|return\b|#include\b|"
+    r"package |public |private |using |if ?\(|for ?\(|while ?\(|elif |@\w+|\w+[ \t]*=[ \t]*\S|"
+    r"[}\])]+;?[ \t]*$|[\w.]+\(.*\);?[ \t]*$)"
     r"|<\?php|<%|\{\{|\{%|=\{|className=|=>|&&|\bv-(?:if|for|model|bind)",
     re.MULTILINE,
 )
