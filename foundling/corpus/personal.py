@@ -36,14 +36,13 @@ _SECRET_SIGNS = (
 
 _URL_PASSWORD = re.compile(r"(?<=://)[^\s/:@\"'<>()]{1,100}:[^\s/@\"'<>]{1,200}(?=@[\w\[])")
 
-_EMAIL = re.compile(
-    r"(?<![A-Za-z0-9À-ɏ._%+@-])[A-Za-z0-9À-ɏ_](?:[A-Za-z0-9À-ɏ._%+'-]{0,62}[A-Za-z0-9À-ɏ_+-])?"
-    r"(?:@| ?[(\[{] ?at ?[)\]}] ?)"
-    r"(?:[A-Za-z0-9À-ɏ](?:[A-Za-z0-9À-ɏ-]{0,61}[A-Za-z0-9À-ɏ])?(?:\.| ?[(\[{] ?dot ?[)\]}] ?)){1,8}"
-    r"(?P<top>[A-Za-z]{2,24}|xn--[a-z0-9-]{2,59})(?![A-Za-z0-9-])",
-    re.IGNORECASE,
+_AT = re.compile(r"[@(\[{](?:(?<=@)| ?[aA][tT] ?[)\]}] ?)")
+_LOCAL_PART = re.compile(r"(?<![A-Za-z0-9À-ɏ._%+@-])[A-Za-z0-9À-ɏ_](?:[A-Za-z0-9À-ɏ._%+'-]{0,62}[A-Za-z0-9À-ɏ_+-])?\Z")
+_MAX_LOCAL_CHARACTERS = 64
+_EMAIL_DOMAIN = re.compile(
+    r"(?:[A-Za-z0-9À-ɏ](?:[A-Za-z0-9À-ɏ-]{0,61}[A-Za-z0-9À-ɏ])?(?:\.| ?[(\[{] ?[dD][oO][tT] ?[)\]}] ?)){1,8}"
+    r"(?P<top>[A-Za-z]{2,24}|xn--[a-z0-9-]{2,59})(?![A-Za-z0-9-])"
 )
-_BRACKETED_AT = re.compile(r"[(\[{] ?[aA][tT] ?[)\]}]")
 _FILE_ENDINGS = frozenset(
     ("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "htm", "html", "xml", "py", "service")
 )
@@ -146,8 +145,8 @@ def replace_personal(text: str, sought: Set[Kind], mask: Mask) -> str:
         text = _SECRET.sub(lambda match: _masked_secret(match, mask), text)
     if "url_password" in sought and "@" in text and "://" in text:
         text = _URL_PASSWORD.sub(lambda match: mask("url_password", match[0]), text)
-    if "email" in sought and ("@" in text or _BRACKETED_AT.search(text)):
-        text = _EMAIL.sub(lambda match: mask("email", match[0]) if _is_email(match) else match[0], text)
+    if "email" in sought:
+        text = _without_emails(text, mask)
     if "iban" in sought:
         text = _IBAN.sub(lambda match: _masked_iban(match, mask), text)
     if "ip" in sought:
@@ -168,9 +167,20 @@ def _masked_secret(match: re.Match[str], mask: Mask) -> str:
     return match[0].replace(value, mask("secret", value)) if value else mask("secret", match[0])
 
 
-def _is_email(match: re.Match[str]) -> bool:
-    is_git_remote = match[0].lower().startswith("git@") and match.string[match.end() : match.end() + 1] == ":"
-    return match["top"].lower() not in _FILE_ENDINGS and not is_git_remote
+def _without_emails(text: str, mask: Mask) -> str:
+    """Goes from one at sign to the next, which are few, and looks to both sides."""
+    pieces, end = [], 0
+    for at in _AT.finditer(text):
+        before = at.start() - (at[0] != "@" and text[at.start() - 1 : at.start()] == " ")
+        local = _LOCAL_PART.search(text, max(end, before - _MAX_LOCAL_CHARACTERS), before)
+        domain = _EMAIL_DOMAIN.match(text, at.end())
+        if local is None or domain is None or domain["top"].lower() in _FILE_ENDINGS:
+            continue
+        if local[0].lower() == "git" and text[domain.end() : domain.end() + 1] == ":":
+            continue  # a repository's address
+        pieces += [text[end : local.start()], mask("email", text[local.start() : domain.end()])]
+        end = domain.end()
+    return "".join([*pieces, text[end:]]) if pieces else text
 
 
 def _masked_iban(match: re.Match[str], mask: Mask) -> str:
