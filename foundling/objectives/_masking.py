@@ -59,6 +59,8 @@ class Masker:
             draws = rng.random(budget)
         else:
             chosen, draws = self._units(tokens_T, free_T, budget, rng)
+            if self._unit == "word":  # its tokens are replaced each by itself, as BERT's whole-word masking does
+                draws = rng.random(len(chosen))
         replaced = tokens_T.copy()
         to_mask, to_random = draws < self._shares[0], (draws >= self._shares[0]) & (draws < self._shares[1])
         replaced[chosen[to_mask]] = self.mask_id
@@ -68,10 +70,10 @@ class Masker:
     def _units(
         self, tokens_T: np.ndarray, free_T: np.ndarray, budget: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Places of whole words or spans of words, and the number in [0, 1) that decides what replaces each.
+        """Places of whole words or spans of words, and the number in [0, 1) of each place's span.
 
         Words are taken in a random order as long as they fit what is left of the budget (so a few more short words
-        are chosen than long ones); words of a span share their number (Joshi et al. 2020, arXiv:1907.10529).
+        are chosen than long ones); a span is replaced alike (Joshi et al. 2020, arXiv:1907.10529).
         """
         assert self._starts is not None
         begins_T = (self._starts(tokens_T) | ~np.concatenate([[False], free_T[:-1]])) & free_T

@@ -43,13 +43,15 @@ def word_starts(tokenizer: Tokenizer) -> np.ndarray:
     mark = _WORD_MARKS.get(tokenizer.kind)
     names = [tokenizer.token_of(i) or "" for i in range(tokenizer.vocab_size)]
     marked = np.array([mark is not None and name.startswith(mark) for name in names])
+    if tokenizer.kind == "wordpiece":
+        return ~marked
     if not marked.any():
         raise UserError(
             "masking words or spans needs a tokenizer that marks them (wordpiece, unigram, or byte-level bpe)",
             got=f"a {tokenizer.kind} tokenizer without such marks",
             do="use unit: token, or train a tokenizer of kind wordpiece",
         )
-    return ~marked if tokenizer.kind == "wordpiece" else marked
+    return marked
 
 
 class ChineseWords:
