@@ -22,7 +22,7 @@ from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel, attend
-from foundling.nn.init import fill_, residual_std
+from foundling.nn.init import Scheme, fill_, scheme_std
 from foundling.nn.mlp import ErfGeluMlp, GegluMlp
 from foundling.nn.norms import LayerNorm
 from foundling.nn.positions import rotary_tables, rotate
@@ -69,6 +69,10 @@ class Config(Strict):
     """Added to the variance in every norm; None: 1e-12 (bert), 1e-5 (modern)."""
     init_std: float = 0.02
     """Spread of all initial matrices; modern: those that write to the residual stream / sqrt(2 layers)."""
+    init: Scheme | None = None
+    """Spread of the initial matrices by a scheme, with `init_std`. normal: all alike; scaled: those that write to
+    the residual stream / sqrt(2 layers); xavier: sqrt(2 / (rows + columns)) in the blocks (Glorot & Bengio 2010).
+    None: what `init_std` says."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -258,9 +262,14 @@ class Bert(nn.Module):
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
         for name, parameter in self.named_parameters():
-            writes = self.config.math == "modern" and name.endswith((".out.weight", ".down.weight"))
-            std = residual_std(self.config.init_std, self.config.layers) if writes else self.config.init_std
-            fill_(name, parameter, std, generator)
+            fill_(name, parameter, self._initial_std(name, parameter), generator)
+
+    def _initial_std(self, name: str, parameter: Tensor) -> float:
+        c = self.config
+        return scheme_std(
+            c.init or ("scaled" if c.math == "modern" else "normal"), name, parameter, std=c.init_std,
+            num_layers=c.layers, query_rows=c.width, in_block=name.startswith("layers."),
+        )  # fmt: skip
 
     def flops_per_token(self, row_length: int) -> float:
         """Of a token in a full row; the head is counted at 15 % of the positions."""

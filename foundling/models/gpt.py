@@ -22,7 +22,7 @@ from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel, attend, attend_cached
-from foundling.nn.init import fill_, residual_std
+from foundling.nn.init import Scheme, fill_, scheme_std, writes
 from foundling.nn.mlp import GeluMlp, SwigluMlp
 from foundling.nn.norms import LayerNorm, RmsNorm
 from foundling.nn.positions import rotary_tables, rotate
@@ -65,6 +65,10 @@ class Config(Strict):
     """Spread of all initial matrices (GPT-2: 0.02), those that write to the residual stream / sqrt(2 layers); None:
     gpt2 0.02; modern 0.05 for the embedding, 0.8 / sqrt(columns) for matrices, 0 for those that write to the stream
     (so an untrained tied model predicts the token it reads, and its first loss lies above log(vocab_size))."""
+    init: Scheme | None = None
+    """Spread of the initial matrices by a scheme, with `init_std` (None: 0.02). normal: all alike; scaled: those that
+    write to the residual stream / sqrt(2 layers); xavier: sqrt(2 / (rows + columns)) in the blocks (Glorot & Bengio
+    2010). None: what `init_std` says."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -255,13 +259,15 @@ class Gpt(nn.Module):
             fill_(name, parameter, self._initial_std(name, parameter), generator)
 
     def _initial_std(self, name: str, parameter: Tensor) -> float:
-        config, writes = self.config, name.endswith((".out.weight", ".down.weight"))
-        if config.init_std is None and config.math == "modern":
-            if not name.startswith("layers."):
+        c, in_block = self.config, name.startswith("layers.")
+        if c.init is None and c.init_std is None and c.math == "modern":
+            if not in_block:
                 return 0.05
-            return 0.0 if writes else 0.8 * parameter.shape[-1] ** -0.5
-        std = config.init_std or 0.02
-        return residual_std(std, config.layers) if writes else std
+            return 0.0 if writes(name) else 0.8 * parameter.shape[-1] ** -0.5
+        return scheme_std(
+            c.init or "scaled", name, parameter, std=c.init_std or 0.02, num_layers=c.layers,
+            query_rows=c.heads * c.key_width, in_block=in_block,
+        )  # fmt: skip
 
     def flops_per_token(self, row_length: int) -> float:
         c = self.config

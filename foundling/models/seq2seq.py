@@ -28,7 +28,7 @@ from foundling.models import gpt
 from foundling.models.base import Hidden, Style
 from foundling.models.gpt import Attention, Rows
 from foundling.nn.attention import Kernel, attend, attend_cached
-from foundling.nn.init import fill_, residual_std
+from foundling.nn.init import Scheme, fill_, scheme_std, writes, xavier_std
 from foundling.nn.mlp import ReluMlp, SwigluMlp
 from foundling.nn.norms import LayerNorm, RmsNorm
 from foundling.nn.positions import rotary_tables, sinusoids
@@ -71,6 +71,10 @@ class Config(Strict):
     init_std: float | None = None
     """Spread of all initial matrices; modern: those that write to the residual stream / sqrt(2 layers). None: 2017:
     1 / sqrt(width) for the embedding, Xavier (Glorot & Bengio 2010) for matrices; modern: as models/gpt.py."""
+    init: Scheme | None = None
+    """Spread of the initial matrices by a scheme, with `init_std` (None: 0.02). normal: all alike; scaled: those that
+    write to the residual stream / sqrt(2 layers); xavier: sqrt(2 / (rows + columns)) in the blocks (Glorot & Bengio
+    2010). None: what `init_std` says."""
 
     @field_validator("math", mode="before")
     @classmethod
@@ -351,22 +355,20 @@ class Seq2Seq(nn.Module):
             fill_(name, parameter, self._initial_std(name, parameter), generator)
 
     def _initial_std(self, name: str, parameter: Tensor) -> float:
-        c, writes = self.config, name.endswith((".out.weight", ".down.weight"))
-        in_block = name.startswith(("encoder.", "decoder."))
-        if c.math == "2017":
-            if c.init_std is not None or parameter.ndim < 2:
-                return c.init_std or 0.0
-            if not in_block:
-                return c.width**-0.5
-            rows, columns = parameter.shape
-            # each of a fused matrix's parts is a projection of its own
-            rows = c.heads * c.key_width if ".qkv." in name else rows // 2 if ".kv." in name else rows
-            return math.sqrt(2 / (rows + columns))
-        if c.init_std is None:
+        c, in_block = self.config, name.startswith(("encoder.", "decoder."))
+        query_rows = c.heads * c.key_width
+        if c.init is None and c.init_std is None:
+            if c.math == "2017":
+                in_matrix = in_block and parameter.ndim == 2
+                return xavier_std(name, parameter.shape, query_rows) if in_matrix else c.width**-0.5
             if not in_block:
                 return 0.05
-            return 0.0 if writes else 0.8 * parameter.shape[-1] ** -0.5
-        return residual_std(c.init_std, c.layers) if writes else c.init_std
+            return 0.0 if writes(name) else 0.8 * parameter.shape[-1] ** -0.5
+        return scheme_std(
+            c.init or ("normal" if c.math == "2017" else "scaled"), name, parameter,
+            std=0.02 if c.init_std is None else c.init_std, num_layers=c.layers,
+            query_rows=query_rows, in_block=in_block,
+        )  # fmt: skip
 
     def flops_per_token(self, row_length: int) -> float:
         """Of one token, source and target counted alike, in rows whose source is as long as their target."""

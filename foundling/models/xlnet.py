@@ -23,7 +23,7 @@ from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel
-from foundling.nn.init import fill_
+from foundling.nn.init import Scheme, fill_, scheme_std
 from foundling.nn.mlp import gelu_tanh
 from foundling.nn.norms import LayerNorm
 from foundling.nn.positions import rotary_tables, rotate
@@ -65,6 +65,10 @@ class Config(Strict):
     """Added to the variance in every norm."""
     init_std: float = 0.02
     """Spread of all initial matrices and of the attention's biases."""
+    init: Scheme | None = None
+    """Spread of the initial matrices by a scheme, with `init_std`. normal: all alike; scaled: those that write to
+    the residual stream / sqrt(2 layers); xavier: sqrt(2 / (rows + columns)) in the blocks (Glorot & Bengio 2010).
+    None: what `init_std` says."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -261,7 +265,14 @@ class XLNet(nn.Module):
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
         for name, parameter in self.named_parameters():
-            fill_(name, parameter, self.config.init_std, generator)
+            fill_(name, parameter, self._initial_std(name, parameter), generator)
+
+    def _initial_std(self, name: str, parameter: Tensor) -> float:
+        c = self.config
+        return scheme_std(
+            c.init or "normal", name, parameter, std=c.init_std, num_layers=c.layers, query_rows=c.width,
+            in_block=name.startswith("layers."),
+        )  # fmt: skip
 
     def flops_per_token(self, row_length: int) -> float:
         c = self.config

@@ -1,11 +1,16 @@
 """Initial values, as named rules over a module's parameters. Run after `to_empty`, so a model may be built on meta."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+Scheme = Literal["normal", "scaled", "xavier"]
+"""Spreads of a model's initial matrices. normal: all alike; scaled: those that write to the residual stream
+/ sqrt(2 layers) (GPT-2); xavier: of a block's matrices sqrt(2 / (rows + columns)) (Glorot & Bengio 2010)."""
 
 
 def fill_(name: str, parameter: Tensor, std: float, generator: torch.Generator | None = None) -> None:
@@ -38,6 +43,34 @@ def place_(parameter: Tensor, whole: Tensor) -> None:
 def residual_std(std: float, num_layers: int) -> float:
     """GPT-2's spread of matrices that write to the residual stream: std / sqrt(2 layers) (Radford et al. 2019)."""
     return std / math.sqrt(2 * num_layers)
+
+
+def writes(name: str) -> bool:
+    """Whether a parameter is a matrix that writes to the residual stream."""
+    return name.endswith((".out.weight", ".down.weight"))
+
+
+def xavier_std(name: str, shape: torch.Size, query_rows: int) -> float:
+    """sqrt(2 / (rows + columns)) of a matrix [rows, columns] (Glorot & Bengio 2010, section 4.2.1, normal).
+
+    Each part of a fused matrix is a projection of its own. query_rows: rows of a `.qkv.` that make queries.
+    """
+    rows, columns = shape
+    if ".qkv." in name:
+        rows = query_rows
+    elif ".kv." in name or ".gated." in name:
+        rows //= 2
+    return math.sqrt(2 / (rows + columns))
+
+
+def scheme_std(
+    scheme: Scheme, name: str, parameter: Tensor, *, std: float, num_layers: int, query_rows: int, in_block: bool
+) -> float:
+    """Spread of one parameter by a scheme. std: of what the scheme gives no spread of its own. in_block: whether the
+    parameter belongs to a repeated layer. The others: see `xavier_std`, `residual_std`."""
+    if scheme == "xavier" and in_block and parameter.ndim == 2 and name.endswith(".weight"):
+        return xavier_std(name, parameter.shape, query_rows)
+    return residual_std(std, num_layers) if scheme == "scaled" and writes(name) else std
 
 
 def rows_like(rows_FD: Tensor, number: int, generator: torch.Generator) -> Tensor:

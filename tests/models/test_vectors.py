@@ -49,7 +49,7 @@ def test_each_token_gets_the_best_that_the_file_has(tmp_path: Path) -> None:
     assert row(tokenizer, found.rows_VD, "##ing") == [6, 0, 0]
     assert row(tokenizer, found.rows_VD, "##s") == [0, 3, 3], "the mean of walks and dogs"
     assert row(tokenizer, found.rows_VD, "dog") == [2, 3, 4], "the word itself wins over dogs"
-    names = [tokenizer.token_of(i) for i in np.flatnonzero(~found.direct_V & ~found.pieced_V)]
+    names = [tokenizer.token_of(int(i)) for i in np.flatnonzero(~found.direct_V & ~found.pieced_V)]
     assert names == ["[UNK]", "[SEP]", "zebra"]
     none = find_vectors(VectorFile.open(tmp_path / "v.txt"), tokenizer, 0)
     assert not none.pieced_V.any()
