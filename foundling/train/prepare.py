@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from foundling.core.errors import UserError
-from foundling.core.files import holds
+from foundling.core.files import holds, read_manifest
 from foundling.core.log import logger
 from foundling.core.registry import nearest
 from foundling.core.units import human
@@ -161,10 +161,12 @@ def _tokenizer(recipe: Recipe, folder: Path, corpora: list[Corpus]) -> tuple[Tok
     path = Path(wanted.path) if wanted.path else folder / "tokenizer"
     if wanted.train is None:
         return load_tokenizer(path), path
+    inputs = {f"corpus-{i}": corpus.key for i, corpus in enumerate(corpora)}
     if wanted.path and (path / "tokenizer.json").exists():
         logger.info("tokenizer: %s is there already; it is used as it is", path)
+        if holds(path, "tokenizer") and read_manifest(path, "tokenizer")["inputs"] != inputs:
+            logger.warning("tokenizer: %s was trained on other text than this run's", path)
         return load_tokenizer(path), path
-    inputs = {f"corpus-{i}": corpus.key for i, corpus in enumerate(corpora)}
     assert isinstance(wanted.train, TokenizerConfig)
     own = wanted.path is None  # what lies in the run folder is ours to replace
     return train_tokenizer(_texts(corpora), wanted.train, path, inputs=inputs, replace=own), path

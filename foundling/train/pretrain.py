@@ -56,7 +56,7 @@ def pretrain(recipe: Recipe | str | Path, *, resume: bool = False, **overrides: 
     identity["inputs"] = data.inputs
     _must_match(state, identity)
     training = build(recipe, data, folder, world, None if state is None else _settings(state, world))
-    torch.manual_seed(recipe.seed)  # what trains may draw; a checkpoint holds where it stands
+    torch.manual_seed(recipe.seed + world.data_rank)  # what trains may draw; a checkpoint holds where each stands
     if checkpoint is not None and state is not None:
         load_checkpoint(training, checkpoint, state)
         logger.info("resumed from step %d of %d", training.step, training.settings.total_steps)
@@ -64,7 +64,7 @@ def pretrain(recipe: Recipe | str | Path, *, resume: bool = False, **overrides: 
     if world.is_first:
         _describe_run(training, identity)
         training.sinks = [JsonLines(folder / "metrics.jsonl", training.step if resume else None)]
-        training.sinks += [track.build(folder) for track in recipe.track]
+        training.sinks += [track.build(folder, training.step if resume else None) for track in recipe.track]
     try:
         run_loop(training, callbacks)
     finally:

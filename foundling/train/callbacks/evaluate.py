@@ -85,7 +85,7 @@ def _sampled(stream: TokenStream, number: int, training: Training, budget: int) 
     except UserError:
         return []  # too little text for one sample: told by the caller where no stream has enough
     num_rows = min(max(1, budget // training.rows.row_length), samples.num_rows)
-    rows = [samples[i] for i in range(num_rows)]
+    rows = sorted((samples[i] for i in range(num_rows)), key=lambda row: -len(row.tokens))  # as micro-batches are
     return [(replace(row, source=number), 0.0) for row in rows]
 
 

@@ -12,19 +12,21 @@ class Config(PartConfig):
     kind: str = "tensorboard"
     """Name of the part."""
 
-    def build(self, folder: Path) -> Sink:
-        return TensorBoard(folder)
+    def build(self, folder: Path, resumed_from: int | None) -> Sink:
+        return TensorBoard(folder, resumed_from)
 
 
 class TensorBoard:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, resumed_from: int | None = None) -> None:
+        """resumed_from: the last step that counts of what a killed run wrote; None: a new run."""
         try:
             from torch.utils.tensorboard import SummaryWriter  # needs an extra package
         except ImportError as error:
             raise UserError(
                 "track: tensorboard needs the package tensorboard", do="pip install foundling[tensorboard]"
             ) from error
-        self._writer = SummaryWriter(str(folder))
+        purge = None if resumed_from is None else resumed_from + 1
+        self._writer = SummaryWriter(str(folder), purge_step=purge)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         for name, value in values.items():
