@@ -3,9 +3,9 @@
 The only module that imports daft. The same plan runs on this machine (`run_segment`) or on a Ray cluster
 (`run_on_ray`); where it runs changes nothing in the result.
 
-On this machine Daft keeps order but not memory: a source is read as far ahead as it goes (1.6 GB
-of a 1.6 GB source lay in memory in a trial with a slow consumer). So the source here stops while more than
-`IN_FLIGHT_BYTES` are between it and the consumer.
+On this machine Daft keeps order but not memory: a source is read as far ahead as it goes (1.6 GB of a 1.6 GB source
+lay in memory in a trial with a slow consumer). So the source here stops while more than `IN_FLIGHT_BYTES` for each
+worker are between it and the consumer.
 """
 
 import asyncio
@@ -32,10 +32,13 @@ os.environ["DAFT_SHOW_QUERY_ID"] = "0"
 import daft
 from daft.io.source import DataSource, DataSourceTask
 
-IN_FLIGHT_BYTES = 32 << 20
-"""Bytes of rows that may be read and not yet consumed. Copies on the way make several times as much memory of it."""
+IN_FLIGHT_BYTES = 8 << 20
+"""Bytes of rows, for each worker, that may be read and not yet consumed: a batch in work, one waiting, one done, and
+some. Copies on the way make several times as much memory of it."""
 WAVE_BYTES = 256 << 20
 """Bytes of rows that go to a Ray cluster at a time. Each wave starts its workers anew."""
+_FEWEST_BATCHES = 2
+"""Batches that may be on their way however large they are: with one alone Daft waits for the next one for ever."""
 _POLL_SECONDS = 0.002
 _READ = daft.Schema.from_pyarrow_schema(READ)
 _CLEANED = daft.DataType.from_arrow_type(pa.struct(list(CLEANED)))
@@ -53,7 +56,7 @@ def run_segment(
         segment = Segment(configs, is_last)
         yield from map(segment.run, batches())
         return
-    gate = _Gate(IN_FLIGHT_BYTES)
+    gate = _Gate(IN_FLIGHT_BYTES * workers)
     steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(list(configs), is_last)
     frame = _Source(batches, gate).read()
     frame = frame.select(steps.run(*(daft.col(name) for name in READ.names)).alias("row"))
@@ -162,7 +165,8 @@ class _Gate:
 
     @property
     def is_full(self) -> bool:
-        return self._num_bytes >= self._max_bytes and not self.is_shut
+        enough = self._num_bytes >= self._max_bytes and len(self._portions) >= _FEWEST_BATCHES
+        return enough and not self.is_shut
 
 
 class _Source(DataSource):

@@ -39,7 +39,7 @@ def test_the_engine_gives_what_the_segment_gives_in_order(workers: int) -> None:
 
 def test_the_source_waits_for_a_slow_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
     """100 batches of 1 MB with a bound of 4 MB: without the gate, all of them are read at once."""
-    monkeypatch.setattr(engine, "IN_FLIGHT_BYTES", 4 << 20)
+    monkeypatch.setattr(engine, "IN_FLIGHT_BYTES", 2 << 20)
     produced: list[int] = []
     got = engine.run_segment(lambda: batches(100, 1 << 18, produced), STEPS, True, 2)
     next(got)
@@ -48,6 +48,12 @@ def test_the_source_waits_for_a_slow_consumer(monkeypatch: pytest.MonkeyPatch) -
     got.close()
     time.sleep(0.1)
     assert len(produced) <= 13, "closed means closed"
+
+
+def test_batches_larger_than_the_bound_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "IN_FLIGHT_BYTES", 1)
+    got = engine.run_segment(lambda: batches(12, 1000, []), STEPS, True, 2)
+    assert sum(batch.num_rows for batch in got) == 36
 
 
 def test_no_telemetry_and_no_engine_on_import() -> None:
