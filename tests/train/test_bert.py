@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from foundling.core.config import resolved
 from foundling.core.errors import UserError
 from foundling.corpus.folder import open_corpus
 from foundling.models.hub import load_model, save_model
@@ -20,6 +22,7 @@ from foundling.train.loop import micro_batches, runs_of
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import Recipe, recipe_from
 from foundling.train.state import Training
+from tests.processes import torchrun
 from tests.tiny import tiny_model
 from tests.train.test_pretrain import assert_same_bits, metrics_of, stop_after, tensors_of
 
@@ -172,6 +175,20 @@ def test_a_family_that_is_not_the_models_is_told(bert_recipe: Make, wordpieces: 
 def test_vocabularies_that_differ_are_told(wordpieces: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a model of 100 ids must have a tokenizer of at most as many; got one of 190"):
         save_model(tiny_model("bert", 100), tmp_path / "given", tokenizer=load_tokenizer(wordpieces))
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+def test_two_processes_learn_what_one_does(bert_recipe: Make, tmp_path: Path) -> None:
+    """Their rows differ in length, and so do the micro-batches that each would make alone; they make as many."""
+    keys = {"train.length": "10 steps", "train.batch": "12 rows", "train.micro_batch": 2, "train.log_every": 1}
+    one = pretrain(bert_recipe("one", **keys))
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(resolved(bert_recipe("two", **keys))), encoding="utf-8")
+    torchrun(2, "-m", "foundling", "pretrain", str(tmp_path / "two.yaml"))
+    first, second = metrics_of(one.folder), metrics_of(tmp_path / "two")
+    for key in ("train/loss_mlm", "train/loss_nsp", "train/gradient_norm", "train/tokens", "valid/next_loss"):
+        values = [[line[key] for line in lines if key in line] for lines in (first, second)]
+        np.testing.assert_allclose(values[1], values[0], rtol=1e-4, err_msg=key)
 
 
 @pytest.mark.parametrize("math", ["bert", "modern"])
