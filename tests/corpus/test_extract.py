@@ -76,6 +76,9 @@ def test_rules_that_take_too_much_are_not_followed() -> None:
     """A page whose whole text stands in something called `sidebar`, and one that is nothing but links."""
     text = "The only text of this page, and there is no other."
     assert main_text(f"<html><body><div class='sidebar'><p>{text}</p></div></body></html>") == text
+    parts = [f"Part {n} of the text, each of which stands in a block of a name like others." for n in range(6)]
+    blocks = "".join(f"<div class='related'><p>{part}</p></div>" for part in parts)
+    assert main_text(f"<html><body>{blocks}</body></html>") == "\n\n".join(parts)
     links = "".join(f"<li><a href='/{n}'>A book {n}</a></li>" for n in range(5))
     assert main_text(f"<html><body><ul>{links}</ul></body></html>").count("book") == 5
 

@@ -56,6 +56,7 @@ def test_a_damaged_row_group_is_told_and_the_others_are_read(tmp_path: Path) -> 
     data[start : start + 20] = b"\xff" * 20
     items = read("parquet", written(tmp_path, "b.parquet", bytes(data)))
     assert texts(items) == [f"text {n}" for n in (0, 1, 2, 3, 6, 7, 8, 9)]
+    assert [item.suffix for item in items if isinstance(item, Record)] == [f":{n}" for n in (1, 2, 3, 4, 7, 8, 9, 10)]
     assert [kind for kind, _ in problems(items)] == ["damaged_file"]
     assert "rows 5 to 6 could not be read" in problems(items)[0][1]
 
