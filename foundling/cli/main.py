@@ -15,6 +15,7 @@ VERBS = {
     "demo": "the whole road, raw text to a writing model, on text that every machine has",
     "corpus": "raw text to clean documents, every drop explained",
     "tokenizer": "train a tokenizer, and see how well it fits the text",
+    "data": "see what a model will see of its text, before it trains",
     "pretrain": "train a language model from a recipe",
     "evaluate": "score a model on text that it never saw",
     "generate": "let a model write on from a prompt",
