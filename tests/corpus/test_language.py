@@ -63,6 +63,8 @@ def test_identify(code: str) -> None:
         ("The Russian word Москва is the name of the city", "en", None),
         ("東京は日本の首都", "ja", None),
         ("THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG", "en", None),
+        ("The draft Import Risk", "en", None),  # the prior: there are few Albanian texts
+        ("A competent modeller can", "en", None),
         ("see https://example.de/straße/über/die/brücke for the whole story of it", "en", None),
     ],
 )

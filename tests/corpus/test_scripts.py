@@ -16,6 +16,7 @@ from foundling.corpus.scripts import ByScript, Script, script_of, within, words_
         ("Es war ein schöner Tag für Übungen – ça va?", "latin"),
         ("白日依山盡,黃河入海流。", "cjk"),
         ("我们用 PyTorch 训练一个模型", "cjk"),
+        ("我们训练模型 Transformer model", "cjk"),
         ("これはペンです。", "cjk"),
         ("ภาษาไทยไม่มีช่องว่าง", "cjk"),
         ("Все счастливые семьи похожи друг на друга", "other"),
