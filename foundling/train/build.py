@@ -40,6 +40,7 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     config: Any = start.config if start is not None else recipe.model.fields(data.tokenizer.vocab_size, rows.row_length)
     config = _with_implied(config, recipe)
     _check_lengths(config, rows.row_length)
+    recipe = _with_precision(recipe, config)
     with torch.device("meta"):
         model: Any = config.build()
     _check_objective(recipe, config)
@@ -51,14 +52,12 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
             data_size=world.data_size, device=world.device,
         )  # fmt: skip
         settings = world.share(settings)
-    # what a mixture limits or changes on the way is known once the run's length is
-    phases = data.mixture.phases(rows.rows_per_stream, settings.total_steps * settings.batch_rows)
-    rows = objective.samples(data.train, phases, row_length=row_length, seed=recipe.seed)
+    samples = _samples(recipe, data, objective, rows, settings, world)
     precision = choose_precision(settings.precision, world.device)
     trainee = Trainee(model, objective, settings.compiled)
     apply_tensor_parallel(model, model.parallel_plan, config.groups, world)
     if settings.compiled:
-        compile_blocks(model.blocks(), any_size=_lengths_differ(rows))
+        compile_blocks(model.blocks(), any_size=len(samples) > 1 or _lengths_differ(samples[0]))
     model.set_kernel("varlen" if world.device.type == "cuda" else "blockwise" if settings.compiled else "sdpa")
     apply_sharding(trainee, model.blocks(), world, precision.dtype)
     trainee.to_empty(device=world.device)
@@ -72,7 +71,7 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     if precision.dtype != torch.float32:
         optimizer.make_copies(precision.dtype)
     return Training(
-        recipe=recipe, folder=folder, world=world, settings=settings, precision=precision, data=data, rows=rows,
+        recipe=recipe, folder=folder, world=world, settings=settings, precision=precision, data=data, samples=samples,
         trainee=trainee, objective=objective, optimizer=optimizer,
         schedule=recipe.schedule.build(settings.total_steps, settings.tokens_per_step),
     )  # fmt: skip
@@ -91,6 +90,14 @@ def _with_implied(config: Any, recipe: Recipe) -> Any:
     return validate(type(config), {**config.model_dump(), **implied}, what) if implied else config
 
 
+def _with_precision(recipe: Recipe, config: Any) -> Recipe:
+    """The recipe with the family's own precision, where it has one and the recipe leaves it open."""
+    own = getattr(config, "precision", None)
+    if own is None or recipe.train.precision != "auto":
+        return recipe
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": own})})
+
+
 def _check_objective(recipe: Recipe, config: Any) -> None:
     if recipe.objective.kind not in config.objectives:
         raise UserError(
@@ -105,6 +112,32 @@ def _with_default_rates(config: OptimizerConfig, factors: dict[str, float], lr: 
         return config
     groups = tuple(Group(match=pattern, lr=factor * lr) for pattern, factor in factors.items())
     return config.model_copy(update={"groups": (*config.groups, *groups)})
+
+
+def _samples(
+    recipe: Recipe, data: Data, objective: Objective, rows: Samples, settings: Settings, world: World
+) -> list[Samples]:
+    """The order of the rows in each stretch of the run, now that its length is known. rows: the order by size alone."""
+    if not settings.phases:
+        # what a mixture limits or changes on the way is known once the run's length is
+        course = data.mixture.phases(rows.rows_per_stream, settings.total_steps * settings.batch_rows)
+        return [objective.samples(data.train, course, row_length=settings.row_length, seed=recipe.seed)]
+    if not data.mixture.is_plain:
+        raise UserError(
+            "corpus.changes and corpus.max_epochs count over a run whose rows have one length",
+            got="train.phases beside them",
+            do="leave one of the two out, or train in two runs (model.from)",
+        )
+    found = []
+    for stretch in settings.stretches:
+        if stretch.batch_rows % world.data_size:
+            raise UserError(
+                f"the batch of {stretch.batch_rows} rows must fall evenly over the processes", got=world.data_size
+            )
+        by_size = objective.samples(data.train, None, row_length=stretch.row_length, seed=recipe.seed)
+        course = data.mixture.phases(by_size.rows_per_stream, None)
+        found.append(objective.samples(data.train, course, row_length=stretch.row_length, seed=recipe.seed))
+    return found
 
 
 def _lengths_differ(rows: Samples) -> bool:

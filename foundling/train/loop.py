@@ -96,10 +96,11 @@ def tokens_by_source(batch: Batch, num_sources: int) -> list[int]:
 
 def rows_of_step(training: Training, step: int) -> list[Row]:
     """This process's rows of a step: the step's samples in order, cut evenly over the data shares."""
-    settings, world = training.settings, training.world
-    share = settings.batch_rows // world.data_size
-    first = step * settings.batch_rows + world.data_rank * share
-    return [training.rows[sample] for sample in range(first, first + share)]
+    world, number = training.world, training.settings.stretch_at(step)
+    stretch, samples = training.settings.stretches[number], training.samples[number]
+    share = stretch.batch_rows // world.data_size
+    first = (step - stretch.first_step) * stretch.batch_rows + world.data_rank * share
+    return [samples[sample] for sample in range(first, first + share)]
 
 
 def micro_batches(training: Training) -> list[Batch]:
@@ -109,10 +110,11 @@ def micro_batches(training: Training) -> list[Batch]:
     many tokens, at most those of `micro_batch_rows` full rows. Every process makes as many, because FSDP2 gathers on
     all at once. Rows of one length stay in their order.
     """
-    world, size = training.world, training.settings.micro_batch_rows
+    world, settings = training.world, training.settings
+    stretch = settings.stretches[settings.stretch_at(training.step)]
     rows = sorted(rows_of_step(training, training.step), key=lambda row: -row.num_tokens)
     lengths = [row.num_tokens for row in rows]
-    limit = size * max(lengths[0], training.rows.row_length)
+    limit = stretch.micro_batch_rows * max(lengths[0], stretch.row_length)
     number = world.max(-(-sum(lengths) // limit))
     ends = runs_of(lengths, number)
     return [training.objective.collate(rows[first:end]) for first, end in zip([0, *ends], ends, strict=False)]

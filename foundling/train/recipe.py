@@ -181,11 +181,23 @@ def _sizes() -> dict[str, dict[str, Any]]:
     return yaml.safe_load(files("foundling.models").joinpath("sizes.yaml").read_text(encoding="utf-8"))
 
 
+class LengthPhase(Strict):
+    """A part of the run with rows of its own length."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Share of the run's steps, in (0, 1]."""
+    sequence_length: Annotated[Count, Field(ge=2)]
+    """Tokens of a row."""
+
+
 class Train(Strict):
     length: Annotated[Duration, length_of("tokens", "steps", "epochs")] | None = None
     """How long to train; None: 20 tokens a weight."""
     sequence_length: Annotated[Count, Field(ge=2)] | None = None
     """Tokens of a row; None: by depth."""
+    phases: tuple[LengthPhase, ...] = ()
+    """Row lengths one after another, instead of sequence_length, with as many tokens a step in each: BERT's
+    [{share: 0.9, sequence_length: 128}, {share: 0.1, sequence_length: 512}]."""
     batch: Annotated[Duration, length_of("tokens", "examples")] | None = None
     """The whole batch of a step over all processes, in tokens or rows (`examples`); None: by length."""
     micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
@@ -198,6 +210,19 @@ class Train(Strict):
     """Largest gradient norm; a larger gradient is scaled down to it."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between lines of metrics."""
+
+    @model_validator(mode="after")
+    def _phases_make_a_run(self) -> Self:
+        if not self.phases:
+            return self
+        total = sum(phase.share for phase in self.phases)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the shares of phases must add up to 1; got {total:g}")
+        if self.sequence_length is not None:
+            raise ValueError("give either sequence_length or phases")
+        if self.batch is not None and self.batch.unit != "tokens":
+            raise ValueError(f"with phases, batch must be in tokens; got {self.batch}")
+        return self
 
 
 class Evaluate(Strict):

@@ -1,7 +1,7 @@
 """What a recipe leaves open, settled for this model, this data and this machine."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -21,8 +21,19 @@ _COMPILE_WINS_AFTER_SECONDS = 45
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Consecutive steps whose rows have one length."""
+
+    first_step: int
+    row_length: int
+    batch_rows: int
+    micro_batch_rows: int
+
+
+@dataclass(frozen=True)
 class Settings:
-    """Numbers of a run that stay the same when it is resumed, on whatever machine."""
+    """Numbers of a run that stay the same when it is resumed, on whatever machine. Of several row lengths, the first
+    numbers are those of the longest."""
 
     row_length: int
     batch_rows: int
@@ -31,17 +42,31 @@ class Settings:
     lr: float
     precision: str
     compiled: bool
+    phases: list[dict[str, int]] = field(default_factory=list)
+    """The fields of each `Stretch`, in order; empty: one row length for the whole run."""
 
     @property
     def tokens_per_step(self) -> int:
         return self.row_length * self.batch_rows
+
+    @property
+    def stretches(self) -> list[Stretch]:
+        if not self.phases:
+            return [Stretch(0, self.row_length, self.batch_rows, self.micro_batch_rows)]
+        return [Stretch(**phase) for phase in self.phases]
+
+    def stretch_at(self, step: int) -> int:
+        """Number of the stretch that a step lies in."""
+        return sum(stretch.first_step <= step for stretch in self.stretches) - 1
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def row_length_of(recipe: Recipe) -> int:
-    """Tokens of a row: the recipe's, or the dial's."""
+    """Tokens of a row, of the longest where there are several: the recipe's, or the dial's."""
+    if recipe.train.phases:
+        return max(phase.sequence_length for phase in recipe.train.phases)
     if recipe.train.sequence_length is not None:
         return recipe.train.sequence_length
     return dial.default_row_length(recipe.model.depth or 6)
@@ -82,6 +107,7 @@ def settle(
         lr=getattr(recipe.optimizer, "lr", None) or dial.default_lr(width),
         precision=precision.name,
         compiled=_compiled(recipe, seconds, device),
+        phases=_phases(recipe, tokens_per_step, total_steps, data_size, device),
     )
     epochs = total_steps * batch_rows / rows.num_rows
     logger.info(
@@ -113,6 +139,22 @@ def _batch_rows(recipe: Recipe, row_length: int, run_tokens: float, data_size: i
     if batch.unit == "examples" and wanted % data_size:
         raise UserError("train.batch in rows must be a multiple of the processes", got=f"{wanted:g} and {data_size}")
     return per_process * data_size
+
+
+def _phases(
+    recipe: Recipe, tokens_per_step: int, total_steps: int, data_size: int, device: torch.device
+) -> list[dict[str, int]]:
+    """The recipe's phases as stretches of steps, each of about `tokens_per_step`."""
+    found, share = [], 0.0
+    for phase in recipe.train.phases:
+        rows = max(1, round(tokens_per_step / phase.sequence_length / data_size)) * data_size
+        micro = _micro_batch_rows(recipe, phase.sequence_length, rows // data_size, device)
+        found.append(Stretch(round(share * total_steps), phase.sequence_length, rows, micro))
+        share += phase.share
+    ends = [*(stretch.first_step for stretch in found[1:]), total_steps]
+    if any(end <= stretch.first_step for stretch, end in zip(found, ends, strict=False)):
+        raise UserError("each of train.phases must last at least one step", got=f"{total_steps} steps in all")
+    return [asdict(stretch) for stretch in found]
 
 
 def _micro_batch_rows(recipe: Recipe, row_length: int, rows_here: int, device: torch.device) -> int:

@@ -48,7 +48,8 @@ class Training:
     settings: Settings
     precision: Precision
     data: Data
-    rows: Samples
+    samples: list[Samples]
+    """The order of the rows in each of the settings' stretches."""
     trainee: Trainee
     objective: Objective
     optimizer: Optimizer
@@ -71,6 +72,11 @@ class Training:
     @property
     def model(self) -> Any:
         return self.trainee.model
+
+    @property
+    def rows(self) -> Samples:
+        """The order with the longest rows: the only one, where the recipe has no phases."""
+        return max(self.samples, key=lambda samples: samples.row_length)
 
     @property
     def num_tokens(self) -> int:

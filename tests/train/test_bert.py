@@ -17,6 +17,7 @@ from foundling.models.hub import load_model, save_model
 from foundling.tokenizers.base import load_tokenizer
 from foundling.tokenizers.train import train_tokenizer
 from foundling.tokenizers.wordpiece import Config as WordPiece
+from foundling.train import loop
 from foundling.train import pretrain as pretrain_module
 from foundling.train.loop import micro_batches, runs_of
 from foundling.train.pretrain import pretrain
@@ -85,6 +86,51 @@ def test_resumed_is_uninterrupted_to_the_bit(bert_recipe: Make, monkeypatch: pyt
     torch.manual_seed(99)
     pretrain(bert_recipe("cut"), resume=True)
     assert_same_bits(whole.folder, pretrain(bert_recipe("cut"), resume=True).folder)
+
+
+PHASES = {
+    "train.phases": [{"share": 0.75, "sequence_length": 16}, {"share": 0.25, "sequence_length": 64}],
+    "train.batch": "256 tokens", "train.sequence_length": None, "train.micro_batch": 2, "objective": {"kind": "mlm"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stop", [3, 6, 7])
+def test_phases_change_the_row_length_and_resume_to_the_bit(
+    bert_recipe: Make, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    seen: list[tuple[int, int, int]] = []
+
+    def note(training: Training) -> list[Any]:
+        batches = micro_batches(training)
+        longest = max(batch.max_row_length for batch in batches)
+        seen.append((training.step, longest, sum(batch.num_rows for batch in batches)))
+        return batches
+
+    monkeypatch.setattr(loop, "micro_batches", note)
+    whole = pretrain(bert_recipe("whole", **PHASES))
+    assert [(step, rows) for step, _, rows in seen] == [*((step, 16) for step in range(6)), (6, 4), (7, 4)]
+    assert max(longest for step, longest, _ in seen if step < 6) == 16
+    assert all(16 < longest <= 64 for step, longest, _ in seen if step >= 6), seen
+    assert load_model(whole.model_dir).config.max_positions == 64  # type: ignore[union-attr]
+    with monkeypatch.context() as patch:
+        stop_after(stop, patch)
+        pretrain(bert_recipe("cut", **PHASES))
+    assert_same_bits(whole.folder, pretrain(bert_recipe("cut", **PHASES), resume=True).folder)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"train.phases": [{"share": 0.9, "sequence_length": 16}]}, "must add up to 1; got 0.9"),
+        ({"train.sequence_length": 16}, "give either sequence_length or phases"),
+        ({"train.batch": "8 rows"}, "batch must be in tokens; got 8 examples"),
+        ({"train.length": "1 steps"}, "each of train.phases must last at least one step; got 1 steps"),
+        ({"corpus.max_epochs": 3}, "over a run whose rows have one length; got train.phases"),
+    ],
+)
+def test_phases_that_make_no_run_are_told(bert_recipe: Make, keys: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        pretrain(bert_recipe(**{**PHASES, **keys}))
 
 
 def test_micro_batches_add_up_to_the_whole_batch(bert_recipe: Make) -> None:
