@@ -34,7 +34,7 @@ class Workload:
 
 _BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 _PAIRS = {"kind": "mlm", "next": {"kind": "nsp", "short_rate": 1.0, "shortest": 16}}
-"""Pairs of segments of 16 tokens to full rows, all lengths alike: 57 % of what padding them to full rows would hold."""
+"""Pairs of segments, rows of 16 tokens to full ones, all lengths alike: 56 % of what they would hold padded."""
 
 WORKLOADS = {
     "gpt": Workload("gpt", {"layers": 6, "width": 384, "heads": 6, "math": "gpt2"}, {"kind": "causal"}, 256, 32, "bpe"),

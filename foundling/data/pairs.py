@@ -2,7 +2,7 @@
 
 Each epoch passes through the whole text once, in an order of its own: documents are cut side by side into pieces that
 fill a row. Only a document's last piece is shorter, and it begins a little earlier than where the one before ends, so
-that row lengths come in steps of 8 tokens and many rows of a step have the same length (which attention likes).
+that row lengths come in steps of 16 tokens and many rows of a step have the same length (which attention likes).
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from foundling.core.errors import UserError
 from foundling.data.order import Order, Weights
 from foundling.data.rows import Row, Stream
 
-LENGTH_STEP = 8
-"""Row lengths are multiples of this, tokens, where the text allows it."""
+LENGTH_STEP = 16
+"""Row lengths are multiples of this, tokens, where the text allows it: 8 lengths in rows of up to 128."""
 _LOOK_AT_DOCUMENTS = 256
 """Documents whose sentences are looked for before a run begins."""
 _LOOK_AT_TOKENS = 1024
@@ -227,7 +227,8 @@ class Pairs:
         rng = generator(key, 0)
         length = piece.length
         if rng.random() < self._short_rate:
-            steps = rng.integers(-(-self._shortest // LENGTH_STEP), self.row_length // LENGTH_STEP + 1)
+            least = -(-self._shortest // LENGTH_STEP)
+            steps = rng.integers(least, max(least, self.row_length // LENGTH_STEP) + 1)
             length = min(length, max(2, int(steps) * LENGTH_STEP - 3))
         text = self._pieces.streams[piece.source].read(piece.start, length)
         cuts = self._cuts(text)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.data.batch import Batch
+from foundling.data.pairs import LENGTH_STEP
 from foundling.data.rows import Row
 from foundling.models.hub import format_for
 from foundling.objectives.base import Scale
@@ -228,8 +229,8 @@ def test_a_tenth_of_the_pairs_are_short_and_lengths_come_in_steps() -> None:
     lengths = Counter(len(samples[i].tokens) for i in range(2000))
     per_document = -(-(len(text.tokens) // text.num_documents - 1) // 61)
     full = lengths[64] / 2000
-    assert full == pytest.approx(0.9 * (1 - 1 / per_document) + 0.1 / 8 * (1 - 1 / per_document), abs=0.03)
-    assert all(length % 8 == 0 for length in lengths)
+    assert full == pytest.approx(0.9 * (1 - 1 / per_document) + 0.1 / 4 * (1 - 1 / per_document), abs=0.03)
+    assert all(length % LENGTH_STEP == 0 for length in lengths)
     assert min(lengths) <= 16
 
 
@@ -240,7 +241,7 @@ def test_every_token_of_the_text_is_read_once_an_epoch() -> None:
     for i in range(samples.num_rows):
         seen.update(samples[i].tokens[1:-1].tolist())
     assert set(seen) == set(text.tokens.tolist())
-    assert sum(count - 1 for count in seen.values()) <= 7 * 7, "a document's last piece reaches back up to 7 tokens"
+    assert sum(count - 1 for count in seen.values()) <= 7 * (LENGTH_STEP - 1), "a document's last piece reaches back"
 
 
 def test_a_sample_is_a_function_of_the_seed_and_its_number() -> None:
@@ -261,11 +262,11 @@ def test_packed_is_unpacked_is_padded() -> None:
     transformers = pytest.importorskip("transformers")
     tokenizer, text = sentences(documents=4)
     mlm = objective(tokenizer, next={"kind": "nsp", "short_rate": 1.0, "weight": 0.7})
-    samples = mlm.samples([text], None, row_length=16, seed=0)
+    samples = mlm.samples([text], None, row_length=48, seed=0)
     rows = [samples[i] for i in range(12)]
     batch = mlm.collate(rows)
     assert len(set(batch.bounds_R1.diff().tolist())) > 1
-    model = tiny_model("bert", tokenizer.vocab_size, top="pretraining", norm_eps=1e-12)
+    model = tiny_model("bert", tokenizer.vocab_size, top="pretraining", max_positions=48, norm_eps=1e-12)
     scale = Scale(1 / batch.num_targets, 1 / batch.num_rows)
 
     def run(batches: list[Batch]) -> tuple[float, list[torch.Tensor]]:
@@ -282,7 +283,7 @@ def test_packed_is_unpacked_is_padded() -> None:
 
     theirs = transformers.BertForPreTraining(transformers.BertConfig(
         vocab_size=tokenizer.vocab_size, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=24, max_position_embeddings=16, pad_token_id=None,
+        intermediate_size=24, max_position_embeddings=48, pad_token_id=None,
     )).eval()  # fmt: skip
     state: dict[str, torch.Tensor] = {}
     for weight in format_for(model.config).weights(model.config):
@@ -292,7 +293,7 @@ def test_packed_is_unpacked_is_padded() -> None:
     assert batch.target_index_M is not None
     assert batch.segments_N is not None
     assert batch.labels_R is not None
-    mask = torch.arange(16)[None] < batch.bounds_R1.diff()[:, None]
+    mask = torch.arange(48)[None] < batch.bounds_R1.diff()[:, None]
     ids, segments, labels = (torch.full(mask.shape, fill) for fill in (0, 0, -100))
     targets_N = torch.full((batch.num_tokens,), -100)
     targets_N[batch.target_index_M] = batch.targets_M

@@ -134,12 +134,13 @@ def test_phases_that_make_no_run_are_told(bert_recipe: Make, keys: dict[str, Any
 
 
 def test_micro_batches_add_up_to_the_whole_batch(bert_recipe: Make) -> None:
-    runs = [pretrain(bert_recipe(f"by{n}", **{"train.micro_batch": n})) for n in (8, 3, 1)]
+    keys = {"optimizer.eps": 1e-4}  # so that an update is no sign of a gradient that is all rounding
+    runs = [pretrain(bert_recipe(f"by{n}", **keys, **{"train.micro_batch": n})) for n in (8, 3, 1)]
     whole, *parts = [tensors_of(run.folder) for run in runs]
     for part in parts:
         for name, tensor in whole.items():
             if name.startswith("master/"):
-                torch.testing.assert_close(part[name], tensor, atol=1e-5, rtol=1e-5, msg=name)
+                torch.testing.assert_close(part[name], tensor, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_micro_batches_hold_each_row_of_the_step_once_by_length(

@@ -31,7 +31,7 @@ class NextConfig(PartConfig):
     short_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of rows that are cut to a random length, so that short texts are seen in training too."""
     shortest: Annotated[Count, Field(ge=5)] = LENGTH_STEP
-    """The least of these random lengths, tokens with [CLS] and [SEP]; lengths come in steps of 8."""
+    """The least of these random lengths, tokens with [CLS] and [SEP]; lengths come in steps of 16."""
 
     def build(self) -> Question:
         raise NotImplementedError(type(self))
