@@ -4,8 +4,8 @@
 
 DIRTY.jsonl: lines with `id`, `text`, `kind` (the fault, `clean` or `chinese`), and where it applies `clean` (what a
 perfect cleaner gives back), `pii` (strings to mask); some lines may be no JSON. What the steps did to a document tells
-one fault: the reason for which it went, else the first of HTML, mojibake, boilerplate, personal data and control
-characters that was found in it. Precision and recall are of that. Texts, masks and line numbers are checked against the
+one fault: the reason for which it went, else the first of HTML, mojibake, boilerplate, personal data, control
+characters and URLs that was found in it. Precision and recall are of that. Texts, masks and line numbers are checked against the
 corpus folder that `build_corpus` wrote, which must agree with the steps run one by one.
 
 --clean: good texts, each built with the same steps; prints what was dropped of each, by reason. Prints one line of JSON
@@ -63,6 +63,7 @@ class Traced:
         self.touched: dict[str, dict[str, int]] = {}
         self.first_text = document.text
         self.drop: tuple[str, Drop] | None = None
+        self.urls = 0  # found by the step `privacy`, which keeps them unless set otherwise
 
     def told(self) -> str:
         """The fault that the steps saw, or `none`."""
@@ -75,10 +76,8 @@ class Traced:
         for step, kind in _BY_STEP.items():
             if step in self.touched:
                 found = self.touched[step]
-                if kind == "pii":
-                    return f"pii_{next(iter(found), 'other')}" if "url" not in found else "url"
-                return kind
-        return "none"
+                return f"pii_{next((what for what in found if what != 'url'), 'other')}" if kind == "pii" else kind
+        return "url" if self.urls else "none"
 
 
 def trace(documents: list[Document], config: Config) -> list[Traced]:
@@ -99,7 +98,8 @@ def trace(documents: list[Document], config: Config) -> list[Traced]:
             if isinstance(answer, Drop):
                 one.drop = (part.kind, answer)
                 continue
-            if answer.text != one.document.text:
+            one.urls += answer.found.get("url", 0)
+            if answer.text != one.document.text and set(answer.found) != {"url"}:
                 one.touched[part.kind] = dict(answer.found)
             one.document = replace(answer, found={})
     return traced

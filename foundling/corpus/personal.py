@@ -9,9 +9,9 @@ from collections.abc import Callable, Set
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Literal
 
-from foundling.corpus.scripts import HAN
+from foundling.corpus.scripts import HAN, UNSPACED
 
-Kind = Literal["email", "phone", "ip", "card", "iban", "chinese_id", "url_password", "secret"]
+Kind = Literal["email", "phone", "ip", "card", "iban", "chinese_id", "url_password", "secret", "url"]
 Mask = Callable[[Kind, str], str]
 
 _SECRET = re.compile(
@@ -35,6 +35,16 @@ _SECRET_SIGNS = (
 )
 
 _URL_PASSWORD = re.compile(r"(?<=://)[^\s/:@\"'<>()]{1,100}:[^\s/@\"'<>]{1,200}(?=@[\w\[])")
+
+_URL_SIGN = re.compile(r"[:wW](?:(?<=:)//|[wW]{2}\.)")
+_SCHEME = re.compile(r"(?<![A-Za-z0-9+.-])(?:https?|ftps?)\Z", re.IGNORECASE)
+_BEFORE_WWW = re.compile(r"(?<![\w.@/-])\Z", re.ASCII)
+# Unicode letters may stand in it (RFC 3987), but where no spaces stand between words it ends with ASCII.
+_NO_URL = f'\\s<>"{{}}|\\\\^`\u00ab\u00bb\u2013\u2014\u2018-\u201f\u2026\u3000-\u303f\uff00-\uffef{UNSPACED}'
+_AFTER_SCHEME = re.compile(rf"(?=[^\W_]|\[[0-9A-Fa-f:])[^{_NO_URL}]{{1,2000}}")
+_AFTER_WWW = re.compile(rf"(?=[^\W_][^\W_-]{{0,62}}(?:-[^\W_-]{{0,62}}){{0,9}}\.[^\W\d_])[^{_NO_URL}]{{1,2000}}")
+_URL_END = re.compile(r"&(?:lt|gt|quot|apos|#39|nbsp);.*", re.DOTALL)
+_URL_BRACKETS = re.compile(r"[()\[\]]")
 
 _AT = re.compile(r"[@(\[{](?:(?<=@)| ?[aA][tT] ?[)\]}] ?)")
 _LOCAL_PART = re.compile(r"(?<![A-Za-z0-9À-ɏ._%+@-])[A-Za-z0-9À-ɏ_](?:[A-Za-z0-9À-ɏ._%+'-]{0,62}[A-Za-z0-9À-ɏ_+-])?\Z")
@@ -143,6 +153,8 @@ def replace_personal(text: str, sought: Set[Kind], mask: Mask) -> str:
     """`text` with what `mask(kind, found)` gives for each thing of the kinds in `sought`, which may be found in it."""
     if "secret" in sought and any(sign in text for sign in _SECRET_SIGNS):
         text = _SECRET.sub(lambda match: _masked_secret(match, mask), text)
+    if "url" in sought:
+        text = _without_urls(text, sought, mask)
     if "url_password" in sought and "@" in text and "://" in text:
         text = _URL_PASSWORD.sub(lambda match: mask("url_password", match[0]), text)
     if "email" in sought:
@@ -165,6 +177,41 @@ def _before(match: re.Match[str]) -> str:
 def _masked_secret(match: re.Match[str], mask: Mask) -> str:
     value = match["value"]
     return match[0].replace(value, mask("secret", value)) if value else mask("secret", match[0])
+
+
+def _without_urls(text: str, sought: Set[Kind], mask: Mask) -> str:
+    """Goes from one sign of a URL to the next, which are few."""
+    pieces, end = [], 0
+    for sign in _URL_SIGN.finditer(text):
+        if sign.start() < end:
+            continue
+        is_www = sign[0] != "://"
+        before = (_BEFORE_WWW if is_www else _SCHEME).search(text, max(end, sign.start() - 8), sign.start())
+        rest = (_AFTER_WWW if is_www else _AFTER_SCHEME).match(text, sign.end())
+        if before is None or rest is None:
+            continue
+        url = text[before.start() : sign.end()] + _url_rest(rest[0])
+        masked = mask("url", url)
+        if masked != url:  # what it holds goes with it, but is found all the same
+            replace_personal(url, sought - {"url"}, mask)
+        pieces += [text[end : before.start()], masked]
+        end = before.start() + len(url)
+    return "".join([*pieces, text[end:]]) if pieces else text
+
+
+def _url_rest(rest: str) -> str:
+    """Without what belongs to the text around: a closing bracket that was never opened, and punctuation at the end."""
+    rest = _URL_END.sub("", rest)
+    opened: list[str] = []
+    for bracket in _URL_BRACKETS.finditer(rest):
+        if bracket[0] in "([":
+            opened.append(bracket[0])
+        elif opened and opened[-1] == ("(" if bracket[0] == ")" else "["):
+            opened.pop()
+        else:
+            rest = rest[: bracket.start()]
+            break
+    return rest.rstrip(".,;:!?'*([")
 
 
 def _without_emails(text: str, mask: Mask) -> str:

@@ -140,7 +140,7 @@ ORDINARY = [
 def test_ordinary_numbers_stay(text: str) -> None:
     answer = cleaned(text)
     assert answer.text == text
-    assert answer.found == {}
+    assert set(answer.found) <= {"url"}
 
 
 def test_two_numbers_side_by_side() -> None:
@@ -153,7 +153,46 @@ def test_two_numbers_side_by_side() -> None:
 def test_url_passwords() -> None:
     answer = cleaned("git clone https://ann:s3cr3t@git.example.org/x and ftp://u:p@[2001:db8::1]/")
     assert answer.text == "git clone https://<URL_PASSWORD>@git.example.org/x and ftp://<URL_PASSWORD>@[<IP>]/"
-    assert answer.found == {"url_password": 2, "ip": 1}
+    assert answer.found == {"url": 2, "url_password": 2, "ip": 1}
+    assert cleaned("see https://ann:s3cr3t@git.example.org/x", url="mask").text == "see <URL>"
+    answer = privacy.Config(kind="privacy", url="mask", url_password="drop").build().apply(made("http://a:b@c.d/"))
+    assert answer == Drop("has_url_password", "1 of url_password found")
+
+
+URLS = [
+    ("See {} for the rest.", "https://www.example.com/news/5479?utm_source=feed&id=83"),
+    ("({})", "https://example.com/a_(b)#c"),
+    ("[a page]({}).", "http://example.org/~lib/index.html"),
+    ("[{}]", "HTTPS://EXAMPLE.ORG"),
+    ("{}, or", "www.example.net/p/3607"),
+    ("<{}>", "ftp://ftp.example.org/pub/readme.txt"),
+    ("'{}'; **{}**", "http://localhost:8080/a/b.c"),
+    ("见{}，然后访问{}。", "https://example.com/a?b=1"),
+    ("打开{}查看", "www.example.com/b"),
+    ("»{}«", "https://bücher.example/straße/é"),
+    ("{}...", "http://[2001:db8::1]:80/x"),
+    ("&lt;{}&gt; und „{}“", "http://example.org/x&y=1"),
+]
+
+
+@pytest.mark.parametrize(("around", "url"), URLS)
+def test_urls_are_found_and_stay_unless_set(around: str, url: str) -> None:
+    text = around.format(url, url)
+    answer = cleaned(text, ip="keep")
+    assert answer.text == text
+    assert answer.found["url"] == around.count("{}")
+    assert cleaned(text, url="mask").text == around.replace("{}", "<URL>")
+    dropped = privacy.Config(kind="privacy", url="drop").build().apply(made(text))
+    assert isinstance(dropped, Drop)
+    assert dropped.reason == "has_url"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http:// and www. and ://x", '"http://" + host, https://{host}/x', "www.x, wwww.example.org, a.www.b.c", "WWW"],
+)
+def test_no_urls(text: str) -> None:
+    assert cleaned(text, url="mask").text == text
 
 
 def test_an_amazon_secret_keeps_its_name() -> None:
@@ -176,7 +215,21 @@ def test_actions_and_masks() -> None:
 
 def test_linear_in_hostile_text() -> None:
     start = time.perf_counter()
-    for piece in ("a.", "1 ", "1.", "a@", "12:", "::", "AB12 ", "(at)", "+1(", "-----BEGIN PRIVATE KEY-----"):
+    for piece in (
+        "http://",
+        "www.a.",
+        "http://x(",
+        "a.",
+        "1 ",
+        "1.",
+        "a@",
+        "12:",
+        "::",
+        "AB12 ",
+        "(at)",
+        "+1(",
+        "-----BEGIN PRIVATE KEY-----",
+    ):
         cleaned(piece * (20_000 // len(piece)))
     assert time.perf_counter() - start < 4
 
@@ -190,7 +243,9 @@ def test_dirty_crawl() -> None:
             continue
         answer = cleaned(row["text"])
         if row["kind"].startswith("pii"):
-            assert sum(answer.found.values()) == len(row["pii"])
+            assert answer.found == {row["kind"].removeprefix("pii_"): len(row["pii"])}
             assert not any(text in answer.text for text in row["pii"])
+        elif row["kind"] == "url":
+            assert cleaned(row["text"], url="mask").found == {"url": len(row["pii"])}
         else:
             assert answer.text == row["text"], row["id"]

@@ -10,6 +10,8 @@ What can be checked is checked, so that an ordinary number is seldom taken for o
 - IBAN: ISO 13616, length by country and checksum MOD 97-10;
 - Chinese resident identity numbers: GB 11643-1999, with birth date and checksum MOD 11-2;
 - passwords in URLs: RFC 3986, section 3.2.1;
+- URLs of the web and of FTP: RFC 3986, with `www.` forms, without brackets and punctuation of the text around. They
+  are kept unless set otherwise;
 - keys and tokens that tell their issuer by their first letters, JSON web tokens, blocks of private keys.
 
 Addresses of documentation (example.com, 192.0.2.1) are treated as any other. Rules and checks are in
@@ -33,13 +35,14 @@ REASONS = {
     "has_chinese_id": "holds a Chinese resident identity number, and `chinese_id` is set to drop",
     "has_url_password": "holds a URL with user name and password, and `url_password` is set to drop",
     "has_secret": "holds a key or token that gives access to something, and `secret` is set to drop",
+    "has_url": "holds a web or FTP address, and `url` is set to drop",
 }
 
 Action = Literal["mask", "drop", "keep"]
 
 
 class Config(PartConfig):
-    """What to do with each kind: `mask` it, `drop` the document, or `keep` it."""
+    """What to do with each kind: `mask` it, `drop` the document, or `keep` it (it is counted all the same)."""
 
     email: Action = "mask"
     """E-mail addresses; masked as `<EMAIL>`."""
@@ -57,6 +60,8 @@ class Config(PartConfig):
     """User name and password in a URL; masked as `<URL_PASSWORD>`, the rest of the URL stays."""
     secret: Action = "mask"
     """Keys, tokens and private keys; masked as `<SECRET>`."""
+    url: Action = "keep"
+    """Addresses of web pages and FTP files; masked as `<URL>`, with all that stands in them."""
     numbered: bool = False
     """Whether equal things of one document get one number, as in `<EMAIL_2>`: it stays clear who is who."""
     mask: str = "<{kind}>"
@@ -72,6 +77,7 @@ class Config(PartConfig):
             "chinese_id": self.chinese_id,
             "url_password": self.url_password,
             "secret": self.secret,
+            "url": self.url,
         }
         return Privacy(actions, self.numbered, self.mask)
 
@@ -83,9 +89,8 @@ class Privacy:
     mask: str
 
     def apply(self, document: Document) -> Document | Drop:
-        sought = {kind for kind, action in self.actions.items() if action != "keep"}
         found: dict[str, int] = {}
-        text = replace_personal(document.text, sought, self._masker(found))
+        text = replace_personal(document.text, self.actions.keys(), self._masker(found))
         for kind, num_found in found.items():
             if self.actions[kind] == "drop":  # type: ignore[index]
                 return Drop(f"has_{kind}", f"{num_found} of {kind} found")
@@ -96,6 +101,8 @@ class Privacy:
 
         def masked(kind: Kind, what: str) -> str:
             found[kind] = found.get(kind, 0) + 1
+            if self.actions[kind] == "keep":
+                return what
             name = kind.upper()
             if self.numbered:
                 before = sum(known == kind for known, _ in numbers)
