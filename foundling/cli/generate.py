@@ -4,6 +4,7 @@ Example: foundling generate runs/demo --prompt "Once upon a time" --max-tokens 1
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,10 @@ def generate(
     ] = None,
     repetition_penalty: Annotated[float, typer.Option(help="Above 1: less repetition.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same text.")] = None,
+    beams: Annotated[
+        int | None, typer.Option(min=1, help="Search the most probable text with N beams, instead of drawing.")
+    ] = None,
+    length_penalty: Annotated[float, typer.Option(help="With --beams: above 0 in favour of long texts.")] = 1.0,
     stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Show the text as it comes.")] = True,
 ) -> None:
     """Writes the continuation of the prompt, without the prompt itself, to standard output."""
@@ -37,16 +42,19 @@ def generate(
             prompt = sys.stdin.buffer.read().decode()
         except UnicodeDecodeError as error:
             raise UserError("the prompt must be UTF-8 text", got=str(error)) from None
-    pieces = load(model).stream(
-        prompt,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
-    )
+    drawing = {
+        "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+        "repetition_penalty": repetition_penalty, "seed": seed,
+    }  # fmt: skip
+    loaded = load(model)
+    if beams is None:
+        pieces: Iterable[str] = loaded.stream(prompt, max_tokens=max_tokens, **drawing)
+    else:
+        neutral = {"temperature": 1.0, "repetition_penalty": 1.0}
+        if given := [name for name, value in drawing.items() if value != neutral.get(name)]:
+            raise UserError("--beams searches and does not draw", got=", ".join(given), do="leave that out")
+        ((best, *_),) = loaded.best([prompt], max_tokens=max_tokens, beams=beams, length_penalty=length_penalty)
+        pieces = [best[0]]
     # Bytes, so that the text is UTF-8 whatever the terminal's locale says.
     out = sys.stdout.buffer
     for piece in pieces if stream else ["".join(pieces)]:

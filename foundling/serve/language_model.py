@@ -13,6 +13,7 @@ from foundling.core.errors import UserError
 from foundling.data.batch import rows_batch
 from foundling.evaluation.perplexity import document_end, perplexity
 from foundling.models.gpt import Gpt
+from foundling.serve.beam import beam_search
 from foundling.serve.begin import check_ids
 from foundling.serve.detokenize import StreamDecoder
 from foundling.serve.generate import generate
@@ -83,6 +84,15 @@ class LanguageModel(TextModel):
     def generate(self, text: str, *, max_tokens: int = 200, **settings: Any) -> str:
         """The continuation of a text, without the text itself: the whole of `stream`."""
         return "".join(self.stream(text, max_tokens=max_tokens, **settings))
+
+    def best(self, texts: Sequence[str], *, max_tokens: int = 200, **settings: Any) -> list[list[tuple[str, float]]]:
+        """The best continuations of each text with their scores, by beam search; settings: see `beam.Beam`."""
+        prompts = [self.prompt_ids(text) for text in texts]
+        found = beam_search(self.model, prompts, max_tokens=max_tokens, stop_ids=self.stop_ids, **settings)
+        return [
+            [("".join(self._pieces(ids, iter(one.tokens))), one.score) for one in best]
+            for ids, best in zip(prompts, found, strict=True)
+        ]
 
     def bits_per_byte(self, text: str) -> float:
         """Bits the model needs for a byte of a text that stands as one document, its end included."""

@@ -6,7 +6,7 @@ from typing import Any
 from foundling.core.errors import UserError
 from foundling.models.seq2seq import Seq2Seq
 from foundling.objectives.seq2seq import end_id, start_id
-from foundling.serve.beam import Hypothesis, beam_search
+from foundling.serve.beam import beam_search
 from foundling.serve.detokenize import StreamDecoder
 from foundling.serve.generate import generate
 from foundling.serve.text_model import TextModel
@@ -52,7 +52,7 @@ class SourceModel(TextModel):
     def best(self, texts: Sequence[str], *, max_tokens: int = 200, **settings: Any) -> list[list[tuple[str, float]]]:
         """The best targets of each source with their scores, by beam search; settings: see `beam.Beam`."""
         prompts = [self.prompt_ids(text) for text in texts]
-        found: list[list[Hypothesis]] = beam_search(
+        found = beam_search(
             self.model, prompts, max_tokens=max_tokens, stop_ids=self.stop_ids, start_id=self.start_id, **settings
         )
-        return [[(self.tokenizer.decode(one.tokens), one.score) for one in best] for best in found]
+        return [[("".join(self._pieces(iter(one.tokens))), one.score) for one in best] for best in found]

@@ -86,6 +86,9 @@ class TextModel:
         """The continuation of a text, of families that write."""
         return "".join(self.stream(text, max_tokens=max_tokens, **settings))
 
+    def best(self, texts: Sequence[str], *, max_tokens: int = 200, **settings: Any) -> list[list[tuple[str, float]]]:
+        raise UserError("MODEL must be a decoder that generates text", got=f"a {self._family} model, which reads it")
+
     def bits_per_byte(self, text: str) -> float:
         """Bits the model needs for a byte of a text, of families that predict text in order."""
         raise UserError("bits per byte are of a model that predicts text in order", got=f"a {self._family} model")

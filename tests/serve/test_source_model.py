@@ -12,6 +12,7 @@ from foundling.models.hub import save_model
 from foundling.serve.load import load
 from foundling.serve.source_model import SourceModel
 from foundling.tokenizers.base import Tokenizer
+from tests.serve.conftest import small_model
 from tests.serve.test_beam import small_seq2seq
 
 
@@ -49,6 +50,24 @@ def test_generate_writes_the_target(folder: Path, capfdbinary: pytest.CaptureFix
     assert main(["generate", str(folder), "--prompt", "The sea", "--max-tokens", "6", "--temperature", "0"]) == 0
     wanted = load(folder).generate("The sea", max_tokens=6, temperature=0)
     assert capfdbinary.readouterr().out == wanted.encode() + b"\n"
+
+
+def test_beams_from_the_command_line(
+    folder: Path, tokenizer: Tokenizer, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    save_model(small_model(), folder.parent / "gpt", tokenizer=tokenizer)
+    for path in (folder, folder.parent / "gpt"):
+        arguments = ["generate", str(path), "--prompt", "The old man", "--max-tokens", "8"]
+        assert main([*arguments, "--beams", "1"]) == 0
+        greedy = load(path).generate("The old man", max_tokens=8, temperature=0)
+        assert capfdbinary.readouterr().out == greedy.encode() + b"\n"
+        assert main([*arguments, "--beams", "4", "--length-penalty", "0"]) == 0
+        ((best, *_),) = load(path).best(["The old man"], max_tokens=8, beams=4, length_penalty=0.0)
+        assert capfdbinary.readouterr().out == best[0].encode() + b"\n"
+        assert main([*arguments, "--beams", "4", "--top-k", "3"]) == 2
+        assert b"--beams searches and does not draw; got top_k" in capfdbinary.readouterr().err
+        assert main([*arguments, "--beams", "4", "--seed", "1"]) == 2
+        assert main([*arguments, "--beams", "0"]) == 2
 
 
 def test_what_is_of_texts_alone_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import foundling
 from foundling.core.errors import UserError
@@ -14,8 +15,9 @@ from foundling.serve.source_model import SourceModel
 from foundling.tokenizers.bpe import Config as BpeConfig
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import Recipe, recipe_from
+from tests.processes import torchrun
 from tests.tiny import sentences
-from tests.train.test_pretrain import assert_same_bits, stop_after
+from tests.train.test_pretrain import assert_same_bits, metrics_of, stop_after
 
 Make = Callable[..., Recipe]
 SIZE = {"layers": 1, "width": 32, "heads": 4, "kv_heads": 2, "mlp_width": 64, "init_std": 0.02}
@@ -122,3 +124,21 @@ def test_compiled_in_bf16_learns_what_fp32_does(make: Make) -> None:
     fast = pretrain(make("fast", **keys, **{"train.compile": True, "train.precision": "bf16"}))
     assert fast.summary["settings"]["compiled"]
     assert fast.summary["valid"]["loss"] == pytest.approx(plain.summary["valid"]["loss"], rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_two_processes_learn_what_one_does(
+    tiny_recipe: Make, tiny_data: Callable[..., Any], tmp_path: Path, tensor: int
+) -> None:
+    keys: dict[str, Any] = {"model": MODEL, "objective": {"kind": "seq2seq"}, "train.log_every": 1}
+    one = pretrain(tiny_recipe("one", **keys))
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_data("two", **keys, **{"parallel.tensor": tensor})))
+    torchrun(2, "-m", "foundling", "pretrain", str(recipe))
+    found = [
+        [line["train/loss"] for line in metrics_of(tmp_path / name) if "train/loss" in line] for name in ("one", "two")
+    ]
+    assert one.folder == tmp_path / "one"
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
