@@ -5,6 +5,7 @@ values. Script ranges follow the block and script property of the Unicode Charac
 """
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Literal
 from unicodedata import category
@@ -66,16 +67,36 @@ def words_of(text: str) -> list[str]:
     A word is a run of letters, digits and marks, with apostrophes and hyphens inside it; in scripts without spaces
     each character, with the marks on it, is a word.
     """
-    return (_ASCII_WORD if text.isascii() else _any_word()).findall(text)
+    if text.isascii():
+        return _ASCII_WORD.findall(text)
+    marks, without, with_marks = _any_words()
+    return (with_marks if marks.search(text) else without).findall(text)
 
 
 @cache
-def _any_word() -> re.Pattern[str]:
+def _any_words() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """What texts with combining marks hold; words of a text without them; and with them, which takes longer."""
     # Python's \w has no combining marks, without which words of Hindi or Arabic with vowels fall to pieces.
-    marks = "".join(c for c in map(chr, range(0x300, 0x1E950)) if category(c) in ("Mn", "Mc", "Me"))
+    marks = [code for code in range(0x300, 0x1E950) if category(chr(code)) in ("Mn", "Mc", "Me")] + [0x200C, 0x200D]
+    near = f"[{_ranges(code for code in marks if code < 0x10000)}]"
+    # The engine looks up a character below U+10000 in a table, and above compares it with a range after the other.
+    far = "[\U00010000-\U0001e94f]"
+    mark = f"(?:{near}|(?={far})[{_ranges(code for code in marks if code >= 0x10000)}])"
     run = rf"[^\W{UNSPACED}]"
-    mark = f"[{marks}\u200c\u200d]"
-    return re.compile(rf"[{UNSPACED}]{mark}*|{run}(?:{run}|{mark}|['’‑-](?={run}))*")
+    without = rf"[{UNSPACED}]|{run}+(?:['’‑-]{run}+)*"
+    with_marks = rf"[{UNSPACED}]{mark}*|{run}(?:{run}|{mark}|['’‑-](?={run}))*"
+    return re.compile(f"{near}|{far}"), re.compile(without), re.compile(with_marks)
+
+
+def _ranges(codes: Iterable[int]) -> str:
+    """Characters as the inside of a regular expression's class."""
+    runs: list[list[int]] = []
+    for code in sorted(codes):
+        if runs and code == runs[-1][1] + 1:
+            runs[-1][1] = code
+        else:
+            runs.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in runs)
 
 
 def _count(pattern: re.Pattern[str], text: str) -> int:

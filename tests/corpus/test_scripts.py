@@ -85,3 +85,9 @@ def test_by_script_survives_saving() -> None:
 def test_by_script_refuses(given: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
         validate(_Config, {"share": given}, "step")
+
+
+@pytest.mark.parametrize("text", ["北京的天气", "Grüße aus l’été, x-y 3", "한국어 Текст 𠀋字", "ไทย ภาษา"])
+@pytest.mark.parametrize("marked", ["नमस्ते", "e\u0301", "𑀓𑀸"])
+def test_a_mark_elsewhere_changes_no_word(text: str, marked: str) -> None:
+    assert words_of(f"{text} {marked}") == words_of(text) + words_of(marked)
