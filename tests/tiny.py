@@ -133,6 +133,7 @@ TINY_SHAPES: dict[str, dict[str, Any]] = {
         "max_positions": 16,
         "init_std": 0.02,
     },
+    "word2vec": {"width": 16, "max_positions": 16},
     "xlnet": {"layers": 2, "width": 16, "heads": 4, "mlp_width": 24, "max_positions": 16},
 }
 """A shape for each family, smaller than any that is good for something."""

@@ -7,7 +7,8 @@ length buckets); on CUDA they are the `cu_seqlens` of variable-length attention.
 packed N tokens and knows no rows.
 """
 
-# Shapes: N = packed tokens, R = rows, M = positions whose output a loss reads, S = packed tokens of an encoder's side.
+# Shapes: N = packed tokens, R = rows, M = positions whose output a loss reads, S = packed tokens of an encoder's side,
+# K = noise words of a target, C = context words of all targets.
 
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -55,6 +56,13 @@ class Batch:
     memory: "Batch | None" = None
     """Text just before or just after each row (its positions, counted from the row's first token, tell which), R rows:
     read once without gradient, and seen by the row's tokens as they see each other."""
+    negatives_MK: Tensor | None = None
+    """Token ids that each target is told from, drawn from noise, int64 [M, K]; None: from all others."""
+    context_index_C: Tensor | None = None
+    """Which of the N positions targets are predicted from, one target's after another's, int64 [C]; None: each target
+    is read at its own position."""
+    context_starts_M: Tensor | None = None
+    """Where each target's begin in `context_index_C`, int64 [M]; at least one each."""
 
     @property
     def num_tokens(self) -> int:

@@ -30,6 +30,8 @@ _CONTINUES = "##"
 """How a WordPiece vocabulary spells a piece that continues a word."""
 _WORD_STARTS = ("Ġ", "▁")
 """How byte-level and unigram vocabularies spell the space before a word."""
+_AFTER_MEAN = 3
+"""Rank of a match that is worse than the mean of the words that a token is part of; smaller ones are better."""
 _SHOWN = 8
 """Examples of missing tokens that are told."""
 
@@ -193,16 +195,21 @@ class Found:
 
 
 def find_vectors(file: VectorFile, tokenizer: Tokenizer, num_pieced_words: int) -> Found:
-    """A vector for every token of a vocabulary that a file knows: the word itself as it is written, else in lower
-    case, else the mean of the words whose tokens it is one of, among the file's first `num_pieced_words`, else, for a
-    piece, what the file has for its letters alone."""
+    """A vector for every token of a vocabulary that a file knows.
+
+    The best of: the token as the vocabulary spells it (what our own word2vec writes); the word as it is written; in
+    lower case; the mean of the words whose tokens it is one of, among the file's first `num_pieced_words`; of a piece,
+    what the file has for its letters alone.
+    """
     vocab_size = tokenizer.vocab_size
     words, pieces = words_of(tokenizer)
+    spelled = _by_text({i: tokenizer.token_of(i) or "" for i in words | pieces})
     exact = _by_text(words)
     lower = {text.lower(): ids for text, ids in _by_text({i: w.lower() for i, w in words.items()}).items()}
     fallback = _by_text(pieces)
+    tables = ((spelled, 0), (exact, 1), (lower, 2), (fallback, _AFTER_MEAN))
     rows_VD = np.zeros((vocab_size, file.dimensions), dtype=np.float32)
-    rank_V = np.full(vocab_size, 4)  # 0: as written, 1: in lower case, 2: mean of words, 3: a piece's text as a word
+    rank_V = np.full(vocab_size, _AFTER_MEAN + 1)
     sums_VD = np.zeros((vocab_size if num_pieced_words else 0, file.dimensions), dtype=np.float64)
     num_V = np.zeros(vocab_size, dtype=np.int64)
     spaced = any(_is_marked(tokenizer.token_of(i)) for i in range(vocab_size))
@@ -210,7 +217,7 @@ def find_vectors(file: VectorFile, tokenizer: Tokenizer, num_pieced_words: int) 
     seen: set[str] = set()
     num_repeated = 0
     for order, (line, word, text) in enumerate(file.words()):
-        targets = [(ids, rank) for table, rank in ((exact, 0), (lower, 1), (fallback, 3)) if (ids := table.get(word))]
+        targets = [(ids, rank) for table, rank in tables if (ids := table.get(word))]
         read_pieces = order < num_pieced_words
         if not targets and not read_pieces:
             continue
@@ -227,9 +234,9 @@ def find_vectors(file: VectorFile, tokenizer: Tokenizer, num_pieced_words: int) 
             for i in set(tokenizer.encode(f" {word}" if spaced else word)) - special:
                 sums_VD[i] += vector
                 num_V[i] += 1
-    averaged = (num_V > 0) & (rank_V > 2)
+    averaged = (num_V > 0) & (rank_V >= _AFTER_MEAN)
     rows_VD[averaged] = sums_VD[averaged] / num_V[averaged, None] if averaged.any() else 0.0
-    return Found(rows_VD, (rank_V < 4) & ~averaged, averaged, num_repeated)
+    return Found(rows_VD, (rank_V <= _AFTER_MEAN) & ~averaged, averaged, num_repeated)
 
 
 def words_of(tokenizer: Tokenizer) -> tuple[dict[int, str], dict[int, str]]:

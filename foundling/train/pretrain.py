@@ -14,6 +14,7 @@ from foundling.core.errors import UserError
 from foundling.core.files import MANIFEST, hash_of, read_json, read_manifest, write_json, write_text
 from foundling.core.log import JsonLines, logger
 from foundling.models.hub import save_model
+from foundling.models.word2vec import Word2Vec, write_vectors
 from foundling.parallel.checkpoint import read_state
 from foundling.parallel.world import World, enter_world
 from foundling.train.build import build, whole_model
@@ -184,6 +185,8 @@ def _finish(training: Training) -> None:
     if training.world.is_first:
         folder, data = training.folder, training.data
         save_model(model, folder / "model", tokenizer=data.tokenizer, card={"datasets": data.names})
+        if isinstance(model, Word2Vec):
+            write_vectors(folder / "vectors.txt", model.embedding.weight, data.tokenizer)
         write_json(folder / "summary.json", _summary(training))
         write_report(folder)
     training.world.barrier()
@@ -209,6 +212,6 @@ def start_over(folder: Path) -> None:
     """Removes what training wrote into a run folder; corpus, tokenizer and tokens stay."""
     for path in checkpoints(folder):
         shutil.rmtree(path)
-    for name in ("metrics.jsonl", "summary.json", "report.html", "recipe.yaml", MANIFEST):
+    for name in ("metrics.jsonl", "summary.json", "report.html", "recipe.yaml", "vectors.txt", MANIFEST):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "model", ignore_errors=True)

@@ -56,6 +56,13 @@ def test_each_token_gets_the_best_that_the_file_has(tmp_path: Path) -> None:
     assert none.direct_V.sum() == 3
 
 
+def test_a_token_spelled_as_the_vocabulary_spells_it_comes_first(tmp_path: Path) -> None:
+    tokenizer = trained("bpe")
+    the = next(i for i in range(tokenizer.vocab_size) if tokenizer.token_of(i) == "Ġthe")
+    found = find_vectors(VectorFile.open(write(tmp_path / "v.txt", ["the 1 2", "Ġthe 3 4"])), tokenizer, 0)
+    assert found.rows_VD[the].tolist() == [3, 4]
+
+
 def test_the_first_of_a_repeated_word_counts_and_case_is_kept_where_both_are_there(tmp_path: Path) -> None:
     path = write(tmp_path / "v.txt", ["rome 1 1 1", "Rome 2 2 2", "cat 3 3 3", "cat 4 4 4"])
     tokenizer = pieces_tokenizer()
