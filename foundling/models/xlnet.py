@@ -23,6 +23,7 @@ from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel
+from foundling.nn.gelu import gelu
 from foundling.nn.init import Scheme, fill_, scheme_std
 from foundling.nn.mlp import gelu_tanh
 from foundling.nn.norms import LayerNorm
@@ -135,6 +136,7 @@ class Mlp(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.activation = config.activation
+        self.keeps_slope = False
         self.up = nn.Linear(config.width, config.inner_width)
         self.down = nn.Linear(config.inner_width, config.width)
 
@@ -142,6 +144,8 @@ class Mlp(nn.Module):
         inner = self.up(x_UD)
         if self.activation == "gelu_tanh":
             return self.down(gelu_tanh(inner))
+        if self.activation == "gelu" and self.keeps_slope:
+            return self.down(gelu(inner))
         return self.down(_FUNCTIONS[self.activation](inner.float()).to(inner.dtype))
 
 
@@ -208,6 +212,8 @@ class XLNet(nn.Module):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kernel = kernel
+            if isinstance(module, Mlp):
+                module.keeps_slope = kernel == "blockwise"
 
     def forward(self, batch: Batch, memory: Sequence[Tensor] | None = None) -> Hidden:
         """The answers at the batch's targets, each from what its rank lets it see; without ranks in the batch each
@@ -218,9 +224,7 @@ class XLNet(nn.Module):
         """
         if batch.ranks_N is None:
             batch = replace(batch, ranks_N=batch.positions_N + 1)
-        if memory is None and batch.memory is not None:
-            with torch.no_grad():
-                memory = self.states(batch.memory)[:-1]
+        memory = self._remember(batch) if memory is None else memory
         num_tokens = batch.tokens_N.shape[0]
         targets_M = batch.target_index_M
         if targets_M is None:
@@ -233,7 +237,7 @@ class XLNet(nn.Module):
                 streams = _queries_only(streams)
                 where = self._where(streams, x_UD)
             remembered = None if memory is None or key_index_S is None else (memory[number], key_index_S)
-            x_UD = layer(x_UD, num_tokens, streams, where, remembered)
+            x_UD = layer(_of_fixed_size(x_UD, batch.memory is not None), num_tokens, streams, where, remembered)
         return Hidden(x_UD, self.embedding.weight if self.head.weight is None else self.head.weight, self.head.bias)
 
     def encode(self, batch: Batch, memory: Sequence[Tensor] | None = None) -> Tensor:
@@ -242,16 +246,24 @@ class XLNet(nn.Module):
 
     def states(self, batch: Batch, memory: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Content states [N, D] before each block and after the last: those before are what memory holds."""
-        if memory is None and batch.memory is not None:
-            with torch.no_grad():
-                memory = self.states(batch.memory)[:-1]
+        return self._content(batch, memory, batch.memory is not None)
+
+    def _content(self, batch: Batch, memory: Sequence[Tensor] | None, fixed: bool) -> list[Tensor]:
+        memory = self._remember(batch) if memory is None else memory
         found = [self.embedding(batch.tokens_N)]
         streams, key_index_S = _streams(batch, batch.tokens_N.new_zeros(0))
         where = self._where(streams, found[0])
         for number, layer in enumerate(self.layers):
             remembered = None if memory is None or key_index_S is None else (memory[number], key_index_S)
-            found.append(layer(found[-1], found[0].shape[0], streams, where, remembered))
+            found.append(layer(_of_fixed_size(found[-1], fixed), found[0].shape[0], streams, where, remembered))
         return found
+
+    def _remember(self, batch: Batch) -> list[Tensor] | None:
+        """Each layer's states of the batch's memory tokens, without gradient."""
+        if batch.memory is None:
+            return None
+        with torch.no_grad():
+            return self._content(batch.memory, None, fixed=True)[:-1]
 
     def _where(self, streams: Streams, x_UD: Tensor) -> Tensor | Rotary:
         """What the layers know of positions: the table of distances, or how far queries and keys are turned."""
@@ -285,6 +297,14 @@ class XLNet(nn.Module):
         looks = 2 * matrix + mlp + seen  # query and output projection, MLP, attention of one state
         multiplied = c.layers * (2 * matrix + share * looks) + (c.layers - 1) * looks + share * c.vocab_size * c.width
         return 6.0 * multiplied
+
+
+def _of_fixed_size(x_UD: Tensor, fixed: bool) -> Tensor:
+    """The same tensor. Memory and rows go through the same compiled blocks, each always in one size; told so, the
+    compiler makes code for either, and not for any size, which is slower."""
+    if fixed:
+        torch._dynamo.mark_static(x_UD, 0)
+    return x_UD
 
 
 def _streams(batch: Batch, targets_M: Tensor) -> tuple[Streams, Tensor | None]:

@@ -127,7 +127,8 @@ def _scores(q_BPHK: Tensor, k_BJHK: Tensor, group: RowGroup, streams: Streams, r
     index_BPJ = first_BP[:, :, None] + torch.arange(group.num_keys, device=first_BP.device)
     scores = scores + by_distance.gather(3, index_BPJ[:, None].expand_as(scores))
     if relative.segment_2HK is not None:
-        assert streams.segment_U is not None and streams.segment_S is not None, "the batch has no segments"
+        assert streams.segment_U is not None, "the batch has no segments"
+        assert streams.segment_S is not None
         own_BP = of_rows(streams.segment_U, group, streams.num_content)
         other_BPJ = own_BP[:, :, None] != keys_of_rows(streams.segment_S, group)[:, None]
         same, other = torch.einsum("bphk,ghk->gbhp", q_BPHK + relative.segment_bias_HK, relative.segment_2HK)

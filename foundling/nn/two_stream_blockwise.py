@@ -10,12 +10,11 @@ writes the gradient of the products the same way. Segments enter as the differen
 all keys of a query share does not change its weights.
 """
 
-# Shapes: U = looking states, S = keys, H = heads, K = width of a head, L = distances, B = rows of one shape, P = looking
-# states of each, J = its keys, W = places where J (or L) neighbours may start. [Z, ...] has heads and rows in one
-# dimension; G = heads, rows and states in one.
+# Shapes: U = looking states, S = keys, H = heads, K = width of a head, L = distances, B = rows of one shape, P = T + Q
+# content and query states of each, J = its keys, W = places where J (or L) neighbours may start. [Z, ...] has heads and
+# rows in one dimension; G = heads, rows and states in one.
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,7 +26,7 @@ from foundling.nn.two_stream import RowGroup, Streams, groups_of, keys_of_rows, 
 def blockwise_two_stream(
     q_UHK: Tensor, k_SHK: Tensor, v_SHK: Tensor, streams: Streams, relative: Relative | None
 ) -> Tensor:
-    """softmax(scores / sqrt(K)) v over the keys that each state sees, [U, H, K], differentiable; 0 where it sees none."""
+    """softmax(scores / sqrt(K)) v over the keys that each state sees, [U, H, K]; 0 where it sees none."""
     r, s = relative, streams
     segment = None if r is None or s.segment_U is None else r.segment_2HK
     out_UHK: Tensor = _forward(
@@ -45,14 +44,20 @@ def blockwise_two_stream(
     return out_UHK
 
 
+# Content and query states come as two tensors and stand one after the other in each row of a third, [H, B, P, K]: so
+# the kernels see no slices, whose strides would ask for a compilation each.
+
+
 @torch.compile(dynamic=True)
 def _pack_(
-    q_BTHK: Tensor, content_bias_HK: Tensor, distance_bias_HK: Tensor, content_HBTK: Tensor, distance_HBTK: Tensor
-) -> None:
-    """Some states with either bias added, head by head."""
-    q_HBTK = q_BTHK.permute(2, 0, 1, 3)
-    content_HBTK.copy_(q_HBTK + content_bias_HK[:, None, None])
-    distance_HBTK.copy_(q_HBTK + distance_bias_HK[:, None, None])
+    content_BTHK: Tensor, query_BQHK: Tensor, bias_HK: Tensor | None, out_HBPK: Tensor, bias2_HK: Tensor | None,
+    out2_HBPK: Tensor | None,
+) -> None:  # fmt: skip
+    """The states head by head, with one bias added, and with another."""
+    q_HBPK = torch.cat([content_BTHK, query_BQHK], dim=1).permute(2, 0, 1, 3)
+    out_HBPK.copy_(q_HBPK if bias_HK is None else q_HBPK + bias_HK[:, None, None])
+    if out2_HBPK is not None and bias2_HK is not None:
+        out2_HBPK.copy_(q_HBPK + bias2_HK[:, None, None])
 
 
 @torch.compile(dynamic=True)
@@ -99,16 +104,21 @@ def _windows(windows_HBPWJ: Tensor, first_BP: Tensor) -> Tensor:
 
 
 @torch.compile(dynamic=True)
-def _unpack_(target_BTHK: Tensor, out_HBTK: Tensor, inverse_HBT1: Tensor) -> None:
-    target_BTHK.copy_((out_HBTK.float() * inverse_HBT1).permute(1, 2, 0, 3))
+def _unpack_(content_BTHK: Tensor, query_BQHK: Tensor, out_HBPK: Tensor, inverse_HBP1: Tensor) -> None:
+    """The outputs times the reciprocal sums, where they belong."""
+    out_BPHK = (out_HBPK.float() * inverse_HBP1).permute(1, 2, 0, 3)
+    content_BTHK.copy_(out_BPHK[:, : content_BTHK.shape[1]])
+    query_BQHK.copy_(out_BPHK[:, content_BTHK.shape[1] :])
 
 
 @torch.compile(dynamic=True)
-def _pack_gradient_(grad_BTHK: Tensor, inverse_HBT1: Tensor, plain_HBTK: Tensor, scaled_HBTK: Tensor) -> None:
+def _pack_gradient_(
+    content_BTHK: Tensor, query_BQHK: Tensor, inverse_HBP1: Tensor, plain_HBPK: Tensor, scaled_HBPK: Tensor
+) -> None:
     """A gradient head by head, as it is and times the reciprocal sums."""
-    grad_HBTK = grad_BTHK.permute(2, 0, 1, 3)
-    plain_HBTK.copy_(grad_HBTK)
-    scaled_HBTK.copy_(grad_HBTK.float() * inverse_HBT1)
+    grad_HBPK = torch.cat([content_BTHK, query_BQHK], dim=1).permute(2, 0, 1, 3)
+    plain_HBPK.copy_(grad_HBPK)
+    scaled_HBPK.copy_(grad_HBPK.float() * inverse_HBP1)
 
 
 @torch.compile(dynamic=True)
@@ -134,20 +144,23 @@ def _distance_gradient_(grad_HBPL: Tensor, windows_HBPWL: Tensor, first_BP: Tens
 
 
 @torch.compile(dynamic=True)
-def _sum_to_(
-    target_BTHK: Tensor,
-    content_HBTK: Tensor,
-    distance_HBTK: Tensor | None,
-    other_HBT: Tensor | None,
+def _unpack_sum_(
+    content_BTHK: Tensor,
+    query_BQHK: Tensor,
+    grad_HBPK: Tensor,
+    distance_HBPK: Tensor | None,
+    other_HBP: Tensor | None,
     difference_HK: Tensor | None,
 ) -> None:
-    """The parts of a query's gradient, added and packed."""
-    total = content_HBTK.float()
-    if distance_HBTK is not None:
-        total = total + distance_HBTK.float()
-    if other_HBT is not None and difference_HK is not None:
-        total = total + other_HBT[..., None] * difference_HK.float()[:, None, None]
-    target_BTHK.copy_(total.permute(1, 2, 0, 3))
+    """The parts of the queries' gradient, added, where they belong."""
+    total = grad_HBPK.float()
+    if distance_HBPK is not None:
+        total = total + distance_HBPK.float()
+    if other_HBP is not None and difference_HK is not None:
+        total = total + other_HBP[..., None] * difference_HK.float()[:, None, None]
+    total_BPHK = total.permute(1, 2, 0, 3)
+    content_BTHK.copy_(total_BPHK[:, : content_BTHK.shape[1]])
+    query_BQHK.copy_(total_BPHK[:, content_BTHK.shape[1] :])
 
 
 class _Arena:
@@ -163,31 +176,12 @@ class _Arena:
         return piece
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The content states or the query states of a group's rows, [B, T, ...] in a packed tensor."""
-
-    first: int
-    num_rows: int
-    length: int
-    states: slice
-    """Where they stand among the P states of a row."""
-
-    def of(self, x_U: Tensor) -> Tensor:
-        return x_U[self.first : self.first + self.num_rows * self.length].unflatten(0, (self.num_rows, self.length))
-
-
-def _parts(group: RowGroup, num_content: int) -> list[_Part]:
-    t, q = group.num_content, group.num_queries
-    parts = [
-        _Part(group.first_content, group.num_rows, t, slice(0, t)),
-        _Part(num_content + group.first_query, group.num_rows, q, slice(t, t + q)),
-    ]
-    return [part for part in parts if part.length]
-
-
-def _heads_first(x_BJHK: Tensor) -> Tensor:
-    return x_BJHK.permute(2, 0, 1, 3).contiguous()
+def _states(x_U: Tensor, group: RowGroup, num_content: int) -> tuple[Tensor, Tensor]:
+    """A group's content states [B, T, ...] and query states [B, Q, ...] in a packed tensor: views."""
+    first, count = group.first_content, group.num_rows * group.num_content
+    content = x_U[first : first + count].unflatten(0, (group.num_rows, group.num_content))
+    first, count = num_content + group.first_query, group.num_rows * group.num_queries
+    return content, x_U[first : first + count].unflatten(0, (group.num_rows, group.num_queries))
 
 
 @torch.library.custom_op("foundling::two_stream", mutates_args=())
@@ -224,21 +218,14 @@ def _forward(
         k.copy_(keys_of_rows(k_SHK, group).permute(2, 0, 1, 3))
         v.copy_(keys_of_rows(v_SHK, group).permute(2, 0, 1, 3))
         windows = other = None
-        if table_HLK is None:
-            for part in _parts(group, num_content):
-                content[:, :, part.states].copy_(part.of(q_UHK).permute(2, 0, 1, 3))
-        else:
-            assert content_bias_HK is not None and distance_bias_HK is not None
-            distance = distances.take(num_heads, rows, num_states, width)
-            for part in _parts(group, num_content):
-                _pack_(
-                    part.of(q_UHK), content_bias_HK, distance_bias_HK,
-                    content[:, :, part.states], distance[:, :, part.states],
-                )  # fmt: skip
+        distance = None if table_HLK is None else distances.take(num_heads, rows, num_states, width)
+        _pack_(*_states(q_UHK, group, num_content), content_bias_HK, content, distance_bias_HK, distance)
+        if table_HLK is not None and distance is not None:
             by_distance = torch.bmm(distance.view(num_heads, -1, width), table_HLK.transpose(1, 2))
             windows = _windows_of(by_distance.view(num_heads, rows, num_states, -1), num_keys)
         if segment_2HK is not None:
-            assert segment_bias_HK is not None and content_bias_HK is not None
+            assert segment_bias_HK is not None
+            assert content_bias_HK is not None
             other = _segment_scores(content, segment_bias_HK - content_bias_HK, segment_2HK[1] - segment_2HK[0])
         w = weights.take(num_heads * rows, num_states, num_keys)
         torch.bmm(content.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), out=w)
@@ -257,8 +244,7 @@ def _forward(
             )
         )
         out = torch.bmm(w, v.flatten(0, 1)).unflatten(0, (num_heads, rows))
-        for part in _parts(group, num_content):
-            _unpack_(part.of(out_UHK), out[:, :, part.states], inverse[:, :, part.states])
+        _unpack_(*_states(out_UHK, group, num_content), out, inverse)
     return out_UHK, *kept  # type: ignore[return-value]
 
 
@@ -330,9 +316,7 @@ def _backward(
         w = arenas[0].take(num_heads * rows, num_states, num_keys)
         inverse = arenas[1].take(num_heads, rows, num_states, 1)
         grad, scaled = torch.empty_like(content), torch.empty_like(content)
-        for part in _parts(group, num_content):
-            states = part.states
-            _pack_gradient_(part.of(grad_UHK), inverse[:, :, states], grad[:, :, states], scaled[:, :, states])
+        _pack_gradient_(*_states(grad_UHK, group, num_content), inverse, grad, scaled)
         dv = torch.bmm(w.transpose(1, 2), scaled.flatten(0, 1))
         around = _Around(w, max_keys, num_distances(max_keys))
         ds = torch.bmm(grad.flatten(0, 1), v.flatten(0, 1).transpose(1, 2), out=around.inner)
@@ -341,8 +325,10 @@ def _backward(
         dk = torch.bmm(ds.transpose(1, 2), content.flatten(0, 1))
         d_distance = d_other = difference = None
         if segment_2HK is not None:
-            assert segment_U is not None and segment_S is not None
-            assert segment_bias_HK is not None and content_bias_HK is not None
+            assert segment_U is not None
+            assert segment_S is not None
+            assert segment_bias_HK is not None
+            assert content_bias_HK is not None
             difference = segment_2HK[1] - segment_2HK[0]
             d_other = _other_gradient(
                 ds.unflatten(0, (num_heads, rows)), of_rows(segment_U, group, num_content),
@@ -365,13 +351,7 @@ def _backward(
             ones = ds.new_ones(num_heads, 1, rows * num_states)
             sums.add("content_bias", torch.bmm(ones, d_content.flatten(1, 2))[:, 0])
             sums.add("distance_bias", torch.bmm(ones, d_distance.flatten(1, 2))[:, 0])
-        for part in _parts(group, num_content):
-            _sum_to_(
-                part.of(dq_UHK), d_content[:, :, part.states],
-                None if d_distance is None else d_distance[:, :, part.states],
-                None if d_other is None else d_other[:, :, part.states],
-                difference,
-            )  # fmt: skip
+        _unpack_sum_(*_states(dq_UHK, group, num_content), d_content, d_distance, d_other, difference)
         keys_of_rows(dk_SHK, group).copy_(dk.view_as(k).permute(1, 2, 0, 3))
         keys_of_rows(dv_SHK, group).copy_(dv.view_as(v).permute(1, 2, 0, 3))
     if table_HLK is not None:

@@ -134,7 +134,7 @@ class Permutation:
     def _batch(self, tokens: list[np.ndarray], ranks: list[np.ndarray], rows: Sequence[FactorizedRow] = ()) -> Batch:
         lengths = [len(row) for row in tokens]
         beside = [(row.memory, row.memory_follows) for row in rows] or [(None, False)] * len(tokens)
-        segments = [self._segments(row, *side) for row, side in zip(tokens, beside, strict=True)]
+        segments = [self._segments(row, own, *side) for row, own, side in zip(tokens, ranks, beside, strict=True)]
         ranks_N = torch.from_numpy(np.concatenate(ranks))
         tokens_N = torch.from_numpy(np.concatenate(tokens))
         index_M = ranks_N.nonzero()[:, 0]
@@ -153,14 +153,15 @@ class Permutation:
         )
 
     def _segments(
-        self, tokens_T: np.ndarray, memory_W: np.ndarray | None, follows: bool
+        self, tokens_T: np.ndarray, ranks_T: np.ndarray, memory_W: np.ndarray | None, follows: bool
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Which document each token of a row and of its memory belongs to, counted from the first of them."""
+        """Which document each token of a row and of its memory belongs to, counted from the first of them. An end
+        token that is itself to be predicted ends none: the segments would tell where it stands."""
         if self._config.segments == "none" or self._end_id is None:
             return None, None
         memory_W = tokens_T[:0] if memory_W is None else memory_W
-        text = np.concatenate([tokens_T, memory_W] if follows else [memory_W, tokens_T])
-        is_end = text == self._end_id
+        ends = [(tokens_T == self._end_id) & (ranks_T == 0), memory_W == self._end_id]
+        is_end = np.concatenate(ends if follows else ends[::-1])
         segments = is_end.cumsum() - is_end  # a document's end token is its own
         at = len(tokens_T) if follows else len(memory_W)
         return (segments[:at], segments[at:]) if follows else (segments[at:], segments[:at])

@@ -23,7 +23,9 @@ def random_streams(content: list[int], queries: list[int], memory: int = 0, seed
     generator = torch.Generator().manual_seed(seed)
     keys = [memory + n for n in content]
     places = [torch.arange(memory, memory + n) for n in content]
-    asked = [torch.randperm(n, generator=generator)[:q].sort()[0] + memory for n, q in zip(content, queries)]
+    asked = [
+        torch.randperm(n, generator=generator)[:q].sort()[0] + memory for n, q in zip(content, queries, strict=False)
+    ]
     num_states, num_keys = sum(content) + sum(queries), sum(keys)
     return Streams(
         content_bounds_R1=bounds(content),
@@ -52,9 +54,7 @@ def inputs(streams: Streams, dtype: torch.dtype) -> dict[str, Tensor]:
         "distance_bias": heads,
         "segment_bias": heads,
     }
-    return {
-        name: torch.randn(shape, generator=generator).to(dtype).requires_grad_() for name, shape in shapes.items()
-    }
+    return {name: torch.randn(shape, generator=generator).to(dtype).requires_grad_() for name, shape in shapes.items()}
 
 
 def attend(function: Any, x: dict[str, Tensor], streams: Streams, variant: str) -> Tensor:
