@@ -22,6 +22,7 @@ from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel, attend
+from foundling.nn.gelu import gelu
 from foundling.nn.init import Scheme, fill_, scheme_std
 from foundling.nn.mlp import ErfGeluMlp, GegluMlp
 from foundling.nn.norms import LayerNorm
@@ -167,6 +168,9 @@ class PreNormBlock(nn.Module):
 class MaskedHead(nn.Module):
     """What a hidden state passes through before it meets the embedding: a matrix, GELU and a norm; then a bias."""
 
+    keeps_slope: bool = False
+    """As in the blocks' `ErfGeluMlp`."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         bias = config.math == "bert"
@@ -175,7 +179,8 @@ class MaskedHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, x_MD: Tensor) -> Tensor:
-        out_MD: Tensor = self.norm(F.gelu(self.dense(x_MD)))
+        inner_MD = self.dense(x_MD)
+        out_MD: Tensor = self.norm(gelu(inner_MD) if self.keeps_slope else F.gelu(inner_MD))
         return out_MD
 
 
@@ -214,6 +219,8 @@ class Bert(nn.Module):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kernel = kernel
+            elif isinstance(module, ErfGeluMlp | MaskedHead):
+                module.keeps_slope = kernel == "blockwise"
 
     def forward(self, batch: Batch) -> Hidden:
         if self.head is None:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foundling.nn.gelu import gelu
+
 
 def gelu_tanh(x: Tensor) -> Tensor:
     """GELU by its tanh form (Hendrycks & Gimpel 2016, arXiv:1606.08415, section 2), as GPT-2 uses it.
@@ -60,8 +62,12 @@ class ReluMlp(nn.Module):
 class ErfGeluMlp(GeluMlp):
     """Two matrices with GELU between in its exact form, x P(X <= x), as in BERT."""
 
+    keeps_slope: bool = False
+    """Whether the forward pass keeps the slope for the backward (nn/gelu.py): for compiled runs on CPU."""
+
     def forward(self, x_ND: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x_ND)))
+        inner_NF = self.up(x_ND)
+        return self.down(gelu(inner_NF) if self.keeps_slope else F.gelu(inner_NF))
 
 
 class GegluMlp(nn.Module):
@@ -75,6 +81,7 @@ class GegluMlp(nn.Module):
         super().__init__()
         self.block = gate_block(inner_width)
         self.gated = nn.Linear(width, 2 * inner_width, bias=bias)
+        self.gated.unit_rows = 2 * self.block  # type: ignore[assignment]  # for the parallel floor: not cut smaller
         self.down = nn.Linear(inner_width, width, bias=bias)
 
     def forward(self, x_ND: Tensor) -> Tensor:
@@ -83,5 +90,5 @@ class GegluMlp(nn.Module):
 
 
 def gate_block(inner_width: int) -> int:
-    """Rows of a block of `GegluMlp`: the largest power of two up to 64 that divides the inner width."""
-    return math.gcd(inner_width, 64)
+    """Rows of a block of `GegluMlp`: the largest power of two up to 16 that divides the inner width."""
+    return math.gcd(inner_width, 16)

@@ -45,8 +45,9 @@ def apply_tensor_parallel(model: nn.Module, plan: Mapping[str, str], num_units: 
             if fnmatch.fnmatch(name, pattern):
                 if isinstance(module, nn.Linear):
                     split = module.out_features if style == "colwise" else module.in_features
-                    if split % degree:
-                        raise UserError(f"parallel.tensor must divide {name}'s {split} features", got=degree)
+                    unit = getattr(module, "unit_rows", 1) if style == "colwise" else 1
+                    if split % (degree * unit):
+                        raise UserError(f"parallel.tensor must divide {name}'s {split // unit} units", got=degree)
                 styles[name] = _STYLES[style]()
     parallelize_module(model, world.mesh["tensor"], styles)
 

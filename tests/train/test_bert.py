@@ -240,6 +240,23 @@ def test_two_processes_learn_what_one_does(bert_recipe: Make, tmp_path: Path) ->
 
 @pytest.mark.parametrize("math", ["bert", "modern"])
 @pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+def test_a_tensor_group_of_two_learns_what_one_process_does(bert_recipe: Make, tmp_path: Path, math: str) -> None:
+    size = {"layers": 2, "width": 32, "heads": 4, "math": math, "global_every": 2, "window": 8}
+    keys = {"train.length": "6 steps", "train.log_every": 1, "model.size": size, "optimizer.lr": 1e-3}
+    keys["objective"] = NSP if math == "bert" else {"kind": "mlm"}
+    one = pretrain(bert_recipe("one", **keys))
+    split = resolved(bert_recipe("split", **keys, **{"parallel.tensor": 2}))
+    (tmp_path / "split.yaml").write_text(yaml.safe_dump(split), encoding="utf-8")
+    torchrun(2, "-m", "foundling", "pretrain", str(tmp_path / "split.yaml"))
+    first, second = metrics_of(one.folder), metrics_of(tmp_path / "split")
+    for key in ("train/loss", "train/gradient_norm", "valid/loss"):
+        values = [[line[key] for line in lines if key in line] for lines in (first, second)]
+        np.testing.assert_allclose(values[1], values[0], rtol=1e-4, err_msg=key)
+
+
+@pytest.mark.parametrize("math", ["bert", "modern"])
+@pytest.mark.slow
 @pytest.mark.xdist_group("compile")
 def test_compiled_in_bf16_learns_what_fp32_does(bert_recipe: Make, math: str) -> None:
     size = {"layers": 2, "width": 32, "heads": 2, "math": math, "global_every": 2, "window": 8}
