@@ -46,7 +46,7 @@ STEPS = "corpus.steps"
 Progress = Callable[[int, int, int], None]
 """Called with (bytes of the input files read so far, their total, documents kept so far)."""
 
-_FORMAT_VERSION = 2  # raised when the same settings would give another folder
+_FORMAT_VERSION = 3  # raised when the same settings would give another folder
 _NOT_OF_THE_RESULT = {"workers", "engine"}
 _SMALL_BYTES = 8 << 20  # below, starting worker processes (a second) costs more than they save
 
@@ -147,7 +147,9 @@ def build_corpus(
             Splitter(config.valid_fraction, config.seed),
             folder,
             work,
-            partial(run_on_ray, workers=config.workers) if on_ray else partial(run_segment, workers=workers),
+            partial(run_on_ray, workers=config.workers, redacting=config.steps)
+            if on_ray
+            else partial(run_segment, workers=workers, redacting=config.steps),
             total_bytes,
             lambda share, num: progress(round(share * total_bytes), total_bytes, num) if progress else None,
         )

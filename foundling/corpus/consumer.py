@@ -16,9 +16,8 @@ import pyarrow.compute as pc
 
 from foundling.core.config import PartConfig
 from foundling.corpus.document import Document, Drop
-from foundling.corpus.notes import SAMPLE_CHARACTERS
 from foundling.corpus.rows import READ, Columns, Place
-from foundling.corpus.segment import is_step, take
+from foundling.corpus.segment import is_step, shown, take
 from foundling.corpus.shards import DROPPED, PROBLEMS, ShardWriter
 from foundling.corpus.steps.base import CorpusStep, SurveyStep
 from foundling.corpus.tally import SegmentTally
@@ -84,7 +83,7 @@ class Consumer:
         self._tally.problems.end()
         step: Any = self._admitting or self._surveying
         if hasattr(step, "summary"):
-            self._tally.summary = step.summary()
+            self._tally.summary = self._tally.redactor.shown_in(step.summary())
 
     def _problems(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if batch["problem"].null_count < batch.num_rows:
@@ -107,8 +106,9 @@ class Consumer:
                 notes.kept(sizes[index])
                 continue
             stays[index] = False
-            drops[index] = (kind, drop)
-            notes.drop(drop, ids[index], batch["text"][index].as_py()[:SAMPLE_CHARACTERS])
+            document = Document(ids[index], batch["text"][index].as_py(), "", "")
+            drops[index] = (kind, *shown(drop, document, notes.redactor))
+            notes.drop(drops[index][1], ids[index], drops[index][2])
         return batch.filter(pa.array(stays, pa.bool_()))
 
     def _decide(
@@ -128,13 +128,14 @@ class Consumer:
             document = Document(id, text, source, domain, language, None, given)
             answer = step.decide(number, document)
             number += 1
+            if isinstance(answer, Drop):
+                drops[index] = (kind, *shown(answer, document, notes.redactor))
+                notes.drop(drops[index][1], id, drops[index][2])
+                continue
             if answer is document:
                 notes.kept(num_bytes)
             else:
                 document, _ = take(notes, document, answer, num_bytes)
-            if isinstance(answer, Drop):
-                drops[index] = (kind, answer)
-                continue
             if document.meta is not given:
                 meta = json.dumps(document.meta, ensure_ascii=True)
             tags = (document.source, document.domain, document.language, meta)
@@ -142,23 +143,28 @@ class Consumer:
         return columns.batch(), number
 
 
-_Drops = dict[int, tuple[str, Drop]]
-"""Row -> the step that dropped it, and its answer."""
+_Drops = dict[int, tuple[str, Drop, str]]
+"""Row -> the step that dropped it, its answer and the beginning of the text, as they may be shown."""
 
 
 def _drops(batch: pa.RecordBatch) -> _Drops:
     """What the segment's own steps dropped."""
     if batch["drop_step"].null_count == batch.num_rows:
         return {}
-    rows = zip(*(batch[name].to_pylist() for name in ("drop_step", "drop_reason", "drop_detail")), strict=True)
-    return {index: (kind, Drop(reason, detail)) for index, (kind, reason, detail) in enumerate(rows) if kind}
+    dropped = batch["drop_step"].is_valid()
+    rows = batch.filter(dropped)
+    told = (rows[name].to_pylist() for name in ("drop_step", "drop_reason", "drop_detail", "text"))
+    indices = compress(range(batch.num_rows), dropped.to_pylist())
+    return {
+        index: (kind, Drop(reason, detail), sample)
+        for index, kind, reason, detail, sample in zip(indices, *told, strict=True)
+    }
 
 
 def _dropped_rows(batch: pa.RecordBatch, drops: _Drops) -> pa.RecordBatch:
     rows = []
     for index in sorted(drops):
-        kind, drop = drops[index]
-        sample = batch["text"][index].as_py()[:SAMPLE_CHARACTERS]
+        kind, drop, sample = drops[index]
         told = {"step": kind, "reason": drop.reason, "detail": drop.detail, "sample": sample}
         rows.append({"id": batch["id"][index].as_py(), **told})
     return pa.RecordBatch.from_pylist(rows, schema=DROPPED)

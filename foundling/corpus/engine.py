@@ -45,19 +45,23 @@ _CLEANED = daft.DataType.from_arrow_type(pa.struct(list(CLEANED)))
 
 
 def run_segment(
-    batches: Callable[[], Iterator[pa.RecordBatch]], configs: Sequence[PartConfig], is_last: bool, workers: int
+    batches: Callable[[], Iterator[pa.RecordBatch]],
+    configs: Sequence[PartConfig],
+    is_last: bool,
+    workers: int,
+    redacting: Sequence[PartConfig] = (),
 ) -> Generator[pa.RecordBatch, None, None]:
     """Batches of `CLEANED`, in the order of `batches()` (of `READ`), whatever the number of workers.
 
-    is_last: no segment follows. workers: processes for the steps; 1: none, they run here and without Daft, which would
-    start a process even for one. Close the iterator to stop early. What `batches()` raises is raised here.
+    is_last: no segment follows. redacting: steps that say what may be shown in samples. workers: processes for
+    the steps; 1: none, they run here and without Daft, which would start a process even for one. Close the iterator to stop early. What `batches()` raises is raised here.
     """
     if workers == 1:
-        segment = Segment(configs, is_last)
+        segment = Segment(configs, is_last, redacting)
         yield from map(segment.run, batches())
         return
     gate = _Gate(IN_FLIGHT_BYTES * workers)
-    steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(list(configs), is_last)
+    steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(list(configs), is_last, list(redacting))
     frame = _Source(batches, gate).read()
     frame = frame.select(steps.run(*(daft.col(name) for name in READ.names)).alias("row"))
     results = frame.to_arrow_iter(results_buffer_size=max(2, workers))
@@ -73,7 +77,11 @@ def run_segment(
 
 
 def run_on_ray(
-    batches: Callable[[], Iterator[pa.RecordBatch]], configs: Sequence[PartConfig], is_last: bool, workers: int | None
+    batches: Callable[[], Iterator[pa.RecordBatch]],
+    configs: Sequence[PartConfig],
+    is_last: bool,
+    workers: int | None,
+    redacting: Sequence[PartConfig] = (),
 ) -> Generator[pa.RecordBatch, None, None]:
     """As `run_segment`, on the Ray cluster that this machine belongs to, or on one that is started here.
 
@@ -82,7 +90,7 @@ def run_on_ray(
     Raises UserError where Ray is not installed, or Daft runs on something else in this process already.
     """
     workers = workers or _ray_cores()
-    steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(list(configs), is_last)
+    steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(list(configs), is_last, list(redacting))
     source = batches()
     with ThreadPoolExecutor(1) as reader:
         wave = reader.submit(_wave, source)
@@ -123,8 +131,8 @@ def _ray_cores() -> int:
 class _Steps:
     """A segment as Daft calls it: columns in, one struct column out, so that text crosses the border once."""
 
-    def __init__(self, configs: list[PartConfig], is_last: bool) -> None:
-        self._segment = Segment(configs, is_last)
+    def __init__(self, configs: list[PartConfig], is_last: bool, redacting: list[PartConfig]) -> None:
+        self._segment = Segment(configs, is_last, redacting)
 
     @daft.method.batch(return_dtype=_CLEANED)
     def run(self, *columns: Any) -> pa.Array:

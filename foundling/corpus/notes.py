@@ -10,6 +10,7 @@ from typing import Any
 from zlib import crc32
 
 from foundling.corpus.document import Drop
+from foundling.corpus.redaction import Redactor
 
 SAMPLE_CHARACTERS = 240
 """How much of a dropped document is kept for people to look at."""
@@ -21,11 +22,12 @@ _MAX_SAMPLES = 5
 
 
 class StepNotes:
-    """Figures of one step. All sizes are UTF-8 bytes of text."""
+    """Figures of one step. All sizes are UTF-8 bytes of text. redactor: says what may be shown of changes."""
 
-    __slots__ = ("changes", "dropped", "found", "num_bytes", "num_changed", "num_documents", "samples")
+    __slots__ = ("changes", "dropped", "found", "num_bytes", "num_changed", "num_documents", "redactor", "samples")
 
-    def __init__(self) -> None:
+    def __init__(self, redactor: Redactor | None = None) -> None:
+        self.redactor = redactor or Redactor()
         self.num_documents = 0  # that the step kept
         self.num_bytes = 0
         self.num_changed = 0
@@ -42,13 +44,14 @@ class StepNotes:
         self.num_changed += 1
         rank = crc32(id.encode())
         if len(self.changes) < _MAX_CHANGES or rank <= self.changes[-1][0]:
-            _add(self.changes, [rank, id, *excerpts(before, after)], _MAX_CHANGES)
+            _add(self.changes, [rank, id, *excerpts(before, after, self.redactor)], _MAX_CHANGES)
 
     def find(self, found: Mapping[str, int]) -> None:
         for name, count in found.items():
             self.found[name] = self.found.get(name, 0) + count
 
     def drop(self, drop: Drop, id: str, sample: str) -> None:
+        """drop, sample: as they may be shown."""
         self.dropped[drop.reason] = self.dropped.get(drop.reason, 0) + 1
         rank = crc32(id.encode())
         samples = self.samples.setdefault(drop.reason, [])
@@ -92,8 +95,9 @@ class StepNotes:
         }
 
 
-def excerpts(before: str, after: str) -> tuple[str, str]:
+def excerpts(before: str, after: str, redactor: Redactor | None = None) -> tuple[str, str]:
     """The surroundings of the first difference in both texts; `…` stands for what is left out in front or behind."""
+    redactor = redactor or Redactor()
     first, last = 0, min(len(before), len(after))
     while first < last:  # the longest common beginning, by halves: slices compare faster than characters
         middle = (first + last + 1) // 2
@@ -104,7 +108,7 @@ def excerpts(before: str, after: str) -> tuple[str, str]:
     start = max(0, first - _BEFORE_CHARACTERS)
     end = start + EXCERPT_CHARACTERS
     front = "…" if start else ""
-    cut = [front + text[start:end] + ("…" if end < len(text) else "") for text in (before, after)]
+    cut = [front + redactor.shown(text, start, end) + ("…" if end < len(text) else "") for text in (before, after)]
     return cut[0], cut[1]
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from foundling.core.config import PartConfig
 from foundling.corpus.document import Document, Drop
 from foundling.corpus.notes import SAMPLE_CHARACTERS, StepNotes
+from foundling.corpus.redaction import Redactor
 from foundling.corpus.rows import CLEANED, READ
 from foundling.corpus.steps.base import CorpusStep, DocumentStep, SurveyStep
 
@@ -24,20 +25,22 @@ from foundling.corpus.steps.base import CorpusStep, DocumentStep, SurveyStep
 class Segment:
     """Steps up to and including the first that must know other documents, of which only the signature is taken.
 
-    is_last: no segment follows, so the text is final and its hash is taken.
+    is_last: no segment follows, so the text is final and its hash is taken. redacting: the steps that say what may be
+    shown in samples, of this segment or another.
     """
 
-    def __init__(self, configs: Sequence[PartConfig], is_last: bool) -> None:
+    def __init__(self, configs: Sequence[PartConfig], is_last: bool, redacting: Sequence[PartConfig] = ()) -> None:
         built = [(config.kind, config.build()) for config in configs]
         self._steps: list[tuple[str, DocumentStep]] = [(k, s) for k, s in built if isinstance(s, DocumentStep)]
         last = built[-1][1] if built else None
         self._signer = last if isinstance(last, CorpusStep | SurveyStep) else None
         self._is_last = is_last
+        self._redactor = Redactor(redacting)
 
     def run(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Rows of `READ` to as many rows of `CLEANED`. A row that a step dropped keeps the beginning of its text."""
+        """Rows of `READ` to as many rows of `CLEANED`. Of a row that a step dropped its beginning stays, as it may be shown."""
         rows = _Rows(batch)
-        notes = [StepNotes() for _ in self._steps]
+        notes = [StepNotes(self._redactor) for _ in self._steps]
         read = [0, 0]  # documents, bytes
         for index, document in rows.documents():
             num_bytes = rows.sizes[index]
@@ -48,21 +51,20 @@ class Segment:
                 if answer is document:  # most documents at most steps
                     note.kept(num_bytes)
                     continue
-                document, num_bytes = take(note, document, answer, num_bytes)
                 if isinstance(answer, Drop):
-                    rows.drop(index, kind, answer)
+                    drop, sample = shown(answer, document, self._redactor)
+                    note.drop(drop, document.id, sample)
+                    rows.drop(index, kind, drop, sample)
                     break
+                document, num_bytes = take(note, document, answer, num_bytes)
             else:
                 rows.put(index, document, self._signer.signature(document) if self._signer else None)
         told = {"read": read, "steps": [note.plain() for note in notes]}
         return rows.batch(json.dumps(told), self._is_last)
 
 
-def take(note: StepNotes, document: Document, answer: Document | Drop, num_bytes: int) -> tuple[Document, int]:
-    """Notes what a step answered to a document of `num_bytes`; the document that goes on (or went), and its bytes."""
-    if isinstance(answer, Drop):
-        note.drop(answer, document.id, document.text[:SAMPLE_CHARACTERS])
-        return document, num_bytes
+def take(note: StepNotes, document: Document, answer: Document, num_bytes: int) -> tuple[Document, int]:
+    """Notes what a step made of a document of `num_bytes`; the document that goes on, and its bytes."""
     if answer.found:
         note.find(answer.found)
         answer = replace(answer, found={})  # else the next step's unchanged answer would tell it again
@@ -71,6 +73,13 @@ def take(note: StepNotes, document: Document, answer: Document | Drop, num_bytes
         num_bytes = len(answer.text) if answer.text.isascii() else len(answer.text.encode())
     note.kept(num_bytes)
     return answer, num_bytes
+
+
+def shown(drop: Drop, document: Document, redactor: Redactor) -> tuple[Drop, str]:
+    """A drop, and the beginning of the text that went, as they may be shown."""
+    if drop.detail is not None:
+        drop = Drop(drop.reason, redactor.shown(drop.detail))
+    return drop, redactor.shown(document.text, 0, SAMPLE_CHARACTERS)
 
 
 class _Rows:
@@ -109,11 +118,11 @@ class _Rows:
                 ),
             )
 
-    def drop(self, index: int, kind: str, drop: Drop) -> None:
+    def drop(self, index: int, kind: str, drop: Drop, sample: str) -> None:
         columns = self._columns
         columns["drop_step"][index], columns["drop_reason"][index] = kind, drop.reason
         columns["drop_detail"][index] = drop.detail
-        self._texts[index] = self._texts[index][:SAMPLE_CHARACTERS]
+        self._texts[index] = sample
         self._changed.add("text")
 
     def put(self, index: int, document: Document, signature: bytes | None) -> None:

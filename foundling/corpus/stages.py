@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
 from foundling.corpus.consumer import Consumer
+from foundling.corpus.redaction import Redactor
 from foundling.corpus.rows import START, Place
 from foundling.corpus.segment import Segment, segments
 from foundling.corpus.shards import DOCUMENTS, ShardWriter
@@ -47,9 +48,9 @@ def write_corpus(
 
     total_bytes: of the input files, for the report. Raises UserError where no document could be read or is left.
     """
-    parts = segments(steps)
+    parts, redactor = segments(steps), Redactor(steps)
     last = len(parts) - 1
-    tallies = [SegmentTally([config.kind for config in part]) for part in parts]
+    tallies = [SegmentTally([config.kind for config in part], redactor) for part in parts]
     states = [work.state(number) for number in range(len(parts))]
     num_finished = states.index(None)  # a segment is finished once the next one's chunks are whole; never the last
     for number in range(num_finished):

@@ -10,6 +10,7 @@ from typing import Any
 from foundling.core.log import logger
 from foundling.corpus.notes import StepNotes
 from foundling.corpus.readers.base import PROBLEMS
+from foundling.corpus.redaction import Redactor
 from foundling.corpus.split import SPLITS
 
 _MAX_TOLD = 5
@@ -91,11 +92,12 @@ def _runs(lines: Sequence[int]) -> list[str]:
 
 
 class SegmentTally:
-    """One segment's figures. All sizes are UTF-8 bytes of text."""
+    """One segment's figures. All sizes are UTF-8 bytes of text. redactor: says what may be shown in samples."""
 
-    def __init__(self, steps: Sequence[str]) -> None:
+    def __init__(self, steps: Sequence[str], redactor: Redactor | None = None) -> None:
+        self.redactor = redactor or Redactor()
         self.read = _pair()
-        self.steps = [(kind, StepNotes()) for kind in steps]
+        self.steps = [(kind, StepNotes(self.redactor)) for kind in steps]
         self.problems = Problems()
         self.summary: dict[str, Any] | None = None  # of the step that knows other documents, the last one
 

@@ -27,7 +27,7 @@ def noted(events: list[tuple[str, int]]) -> StepNotes:
         if kind == "kept":
             notes.kept(i)
         elif kind == "drop":
-            take(notes, document, Drop("short" if i % 2 else "long", f"{i}"), 6)
+            notes.drop(Drop("short" if i % 2 else "long", f"{i}"), document.id, document.text)
         else:
             take(notes, document, document.with_text(f"text {i}!" if kind == "changed" else document.text, marks=i), 6)
     return notes

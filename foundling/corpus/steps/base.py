@@ -7,6 +7,9 @@ and started again gives the same bytes. A `Config` may also have
 - `input_hashes(self) -> dict[str, str]`, name -> sha256, where a step reads files of its own (another corpus, an
   evaluation set, a trained classifier): they become inputs of the corpus, which is built again when they change.
 
+A step that hides what nobody may read (`privacy`) has `redact(self, text) -> str`, which does the same to the samples
+that people are shown (`corpus/redaction.py`).
+
 A `CorpusStep` or `SurveyStep` may have `summary(self) -> dict`, plain data for the manifest and the report, asked for
 once, after the last document.
 """

@@ -18,6 +18,7 @@ Addresses of documentation (example.com, 192.0.2.1) are treated as any other. Ru
 `corpus/personal.py`.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -37,6 +38,9 @@ REASONS = {
     "has_secret": "holds a key or token that gives access to something, and `secret` is set to drop",
     "has_url": "holds a web or FTP address, and `url` is set to drop",
 }
+
+_CHARACTER = re.compile(r"[^\W_]")
+_HIDDEN = "\u2588"
 
 Action = Literal["mask", "drop", "keep"]
 
@@ -95,6 +99,14 @@ class Privacy:
             if self.actions[kind] == "drop":  # type: ignore[index]
                 return Drop(f"has_{kind}", f"{num_found} of {kind} found")
         return document.with_text(text, **found)
+
+    def redact(self, text: str) -> str:
+        """The text for people to see what kind of thing stands where: what is masked or dropped has `█` for characters.
+
+        As long as before, whatever `mask` is.
+        """
+        sought = {kind for kind, action in self.actions.items() if action != "keep"}
+        return replace_personal(text, sought, lambda kind, what: _CHARACTER.sub(_HIDDEN, what))
 
     def _masker(self, found: dict[str, int]) -> Callable[[Kind, str], str]:
         numbers: dict[tuple[Kind, str], int] = {}
