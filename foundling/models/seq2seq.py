@@ -264,6 +264,10 @@ class Seq2Seq(nn.Module):
 
     lr_factors: ClassVar[dict[str, float]] = {"embedding.weight": 8.0}
 
+    target_share: float = 0.5
+    """Share of a row's tokens that are the target's, of which the model knows nothing: `flops_per_token` counts by it,
+    and whoever knows the data sets it."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -371,8 +375,9 @@ class Seq2Seq(nn.Module):
         )  # fmt: skip
 
     def flops_per_token(self, row_length: int) -> float:
-        """Of one token, source and target counted alike, in rows whose source is as long as their target."""
-        c, source, target = self.config, row_length / 2, row_length / 2
+        """Of one token, source and target counted alike, in rows of which `target_share` is the target."""
+        c, target = self.config, row_length * self.target_share
+        source = row_length - target
         heads_width = c.heads * c.key_width
         decoder = sum(p.numel() for p in self.decoder.parameters() if p.ndim == 2)
         cross_kv = c.layers * c.width * 2 * c.groups * c.key_width  # over the source's tokens

@@ -44,6 +44,8 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     with torch.device("meta"):
         model: Any = config.build()
     _check_objective(recipe, config)
+    if hasattr(model, "target_share"):
+        model.target_share = len(rows[0].tokens) / rows[0].num_tokens
     flops = model.flops_per_token(rows.row_length)
     num_weights = sum(p.numel() for p in model.parameters())
     if settings is None:

@@ -212,17 +212,19 @@ def test_cross_attention_is_the_formula(variant: str) -> None:
     torch.testing.assert_close(found, cross.out(torch.cat(heads, 1)), atol=1e-5, rtol=1e-5)
 
 
-def test_flops_are_those_that_torch_counts(variant: str) -> None:
-    half = 32
-    model = small(variant, max_positions=half, width=48, vocab_size=300, head_width=None)
-    batch = packed(some_tokens(1, half, half), some_tokens(2, half, half))
+@pytest.mark.parametrize(("source", "target"), [(32, 32), (52, 12)])
+def test_flops_are_those_that_torch_counts(variant: str, source: int, target: int) -> None:
+    model = small(variant, max_positions=64, width=48, vocab_size=300, head_width=None)
+    model.target_share = target / (source + target)
+    batch = packed(some_tokens(1, source, source), some_tokens(2, target, target))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # others are not counted on CPU
         model(batch).logits().sum().backward()
     c = model.config
     # torch counts the decoder's own attention as if all keys were seen: so many pairs too many in each row
-    unseen = half * half - half * (half + 1) / 2
-    counted = counter.get_total_flops() / (4 * half) - 12 * c.layers * unseen * c.heads * c.key_width / (2 * half)
-    assert counted == pytest.approx(model.flops_per_token(2 * half), rel=0.01)
+    unseen = target * target - target * (target + 1) / 2
+    length = source + target
+    counted = counter.get_total_flops() / (2 * length) - 12 * c.layers * unseen * c.heads * c.key_width / length
+    assert counted == pytest.approx(model.flops_per_token(length), rel=0.01)
 
 
 def test_initial_values_are_the_seeds(variant: str) -> None:
