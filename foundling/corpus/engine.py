@@ -53,8 +53,9 @@ def run_segment(
 ) -> Generator[pa.RecordBatch, None, None]:
     """Batches of `CLEANED`, in the order of `batches()` (of `READ`), whatever the number of workers.
 
-    is_last: no segment follows. redacting: steps that say what may be shown in samples. workers: processes for
-    the steps; 1: none, they run here and without Daft, which would start a process even for one. Close the iterator to stop early. What `batches()` raises is raised here.
+    is_last: no segment follows. redacting: steps that say what may be shown in samples. workers: processes for the
+    steps; 1: none, they run here and without Daft, which would start a process even for one. Close the iterator to stop
+    early. What `batches()` raises is raised here.
     """
     if workers == 1:
         segment = Segment(configs, is_last, redacting)

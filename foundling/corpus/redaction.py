@@ -15,12 +15,12 @@ from foundling.core.config import PartConfig
 
 _SEEN_CHARACTERS = 1000
 """How far beyond both ends of a sample is looked, so that what is cut by an end is found."""
+_INVISIBLE = r"\x00-\x08\x0e-\x1f\x7f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff"
 _VEIL = re.compile(
-    r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,10});"
-    r"|</?(?:a|b|i|u|em|strong|span|font|small|mark|wbr)\b[^<>]{0,300}>"
-    r"|[\x00-\x08\x0e-\x1f\x7f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]"
-    r"|[\uff01-\uff5e]",
-    re.IGNORECASE,
+    rf"[&<{_INVISIBLE}\uff01-\uff5e]"  # the engine looks for one of these, and only then behind it
+    r"(?:(?<=&)(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,10});"
+    r"|(?<=<)(?i:/?(?:a|b|i|u|em|strong|span|font|small|mark|wbr)\b[^<>]{0,300}>)"
+    r"|(?<![&<]))"
 )
 """What other steps take away or write otherwise before a privacy step sees the text."""
 _FULL_WIDTH = 0xFEE0

@@ -38,7 +38,7 @@ class Segment:
         self._redactor = Redactor(redacting)
 
     def run(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Rows of `READ` to as many rows of `CLEANED`. Of a row that a step dropped its beginning stays, as it may be shown."""
+        """Rows of `READ` to as many rows of `CLEANED`. A dropped row keeps its text's beginning, as it may be shown."""
         rows = _Rows(batch)
         notes = [StepNotes(self._redactor) for _ in self._steps]
         read = [0, 0]  # documents, bytes
