@@ -103,20 +103,24 @@ class Tokenizer(Strict):
     """A tokenizer folder (ours, or any with tokenizer.json); with `kind`, where the trained one goes."""
     train: Annotated[PartConfig, Part("tokenizers")] | None = None
     """What to train when `path` is missing: {kind: bpe, vocab_size: 16K, ...}."""
+    extend: bool = False
+    """With model.from: `path` holds the model's own tokenizer with more tokens, for which the model gets rows."""
 
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, value: Any) -> Any:
         """`{kind: bpe, vocab_size: 16K}` is short for `{train: {...}}`."""
         if isinstance(value, dict) and "kind" in value:
-            rest = {k: v for k, v in value.items() if k not in ("path", "train")}
-            return {"path": value.get("path"), "train": rest}
+            rest = {k: v for k, v in value.items() if k not in ("path", "train", "extend")}
+            return {"path": value.get("path"), "train": rest, "extend": value.get("extend", False)}
         return value
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if self.path is None and self.train is None:
             raise ValueError("expected a path, or a kind to train such as {kind: bpe, vocab_size: 16K}")
+        if self.extend and (self.path is None or self.train is not None):
+            raise ValueError("extend needs the path of a tokenizer that holds the model's own, and no kind")
         return self
 
 
@@ -255,7 +259,7 @@ class Recipe(Strict):
     """Decides the initial weights and the order of the data."""
     corpus: Corpus
     tokenizer: Tokenizer | None = None
-    """None only with model.from, which brings its own."""
+    """With model.from it comes from there: None, or {path: DIR, extend: true} for one with more tokens."""
     model: Model
     objective: Annotated[PartConfig, Part("objectives")] = None  # type: ignore[assignment]
     """What is learnt; None: the family's own."""
@@ -286,11 +290,14 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _tokenizer_comes_from_somewhere(self) -> Self:
-        if (self.tokenizer is None) == (self.model.start is None):
+        extends = self.tokenizer is not None and self.tokenizer.extend
+        if extends and self.model.start is None:
+            raise ValueError("tokenizer.extend needs model.from: the model that gets more tokens")
+        if not extends and (self.tokenizer is None) == (self.model.start is None):
             raise ValueError(
                 "tokenizer is missing, for example {kind: bpe, vocab_size: 16K}"
                 if self.tokenizer is None
-                else "tokenizer comes with model.from; take it out"
+                else "tokenizer comes with model.from; take it out, or add extend: true if it holds more tokens"
             )
         return self
 

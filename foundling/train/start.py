@@ -12,7 +12,9 @@ from foundling.core.errors import UserError
 from foundling.core.log import logger
 from foundling.models.hub import load_model
 from foundling.models.vectors import Embeddings, embed
+from foundling.models.vocabulary import extend_vocabulary
 from foundling.nn.init import place_
+from foundling.tokenizers.base import load_tokenizer
 from foundling.train.prepare import Data
 from foundling.train.recipe import Recipe
 
@@ -25,10 +27,14 @@ def start_weights(recipe: Recipe, data: Data) -> Any:
     if recipe.model.start is None:
         return None
     start = Path(recipe.model.start)
-    model: Any = load_model(start / "model" if (start / "model").is_dir() else start)
+    start = start / "model" if (start / "model").is_dir() else start
+    model: Any = load_model(start)
     family = family_of(model.config)
     if recipe.model.family not in (None, family):
         raise UserError(f"model.family must be that of model.from, {family}", got=recipe.model.family)
+    if recipe.tokenizer is not None and recipe.tokenizer.extend:
+        generator = torch.Generator().manual_seed(recipe.seed)
+        model = extend_vocabulary(model, load_tokenizer(start), data.tokenizer, generator)
     if data.tokenizer.vocab_size > model.config.vocab_size:
         raise UserError(
             "the tokenizer must not have more tokens than the model",

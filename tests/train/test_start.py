@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 
 from foundling.core.errors import UserError
+from foundling.models.hub import load_model
 from foundling.parallel.world import enter_world
+from foundling.tokenizers.base import Tokenizer, load_tokenizer
 from foundling.train.build import build
 from foundling.train.prepare import Data, prepare
 from foundling.train.pretrain import pretrain
@@ -72,3 +76,40 @@ def test_training_tokens_are_counted(tiny_recipe: Make, tmp_path: Path) -> None:
     counts = token_counts(data)
     assert counts.sum() == sum(stream.num_tokens for stream in data.train)
     assert counts[data.train[0].read(0, 1)[0]] > 0
+
+
+def more_tokens(tokenizer: Path, out: Path, *words: str) -> Path:
+    """A tokenizer folder with further plain tokens."""
+    old = load_tokenizer(tokenizer)
+    raw = tokenizers.Tokenizer.from_str(old.json)
+    raw.add_tokens(list(words))
+    Tokenizer(raw, old.special, kind=old.kind).save(out)
+    return out
+
+
+def test_a_run_goes_on_with_more_tokens(tiny_recipe: Make, tiny_tokenizer: Path, tmp_path: Path) -> None:
+    first = pretrain(tiny_recipe(out="first"))
+    folder = more_tokens(tiny_tokenizer, tmp_path / "more", "sailor", "silent")
+    changes = {
+        "model": {"from": str(first.folder)}, "tokenizer": {"path": str(folder), "extend": True},
+        "train.length": "20 steps",
+    }  # fmt: skip
+    begins = begun(tiny_recipe(out="second", **changes))
+    old: Any = load_model(first.model_dir)
+    assert begins.model.config.vocab_size == 402
+    assert torch.equal(begins.model.embedding.weight[:400], old.embedding.weight)
+    pieces = load_tokenizer(tiny_tokenizer).encode("sailor")
+    torch.testing.assert_close(begins.model.embedding.weight[400], old.embedding.weight[pieces].mean(0))
+    run = pretrain(tiny_recipe(out="third", **changes))
+    again: Any = load_model(run.model_dir)
+    assert again.config.vocab_size == load_tokenizer(run.model_dir).vocab_size == 402
+
+
+def test_another_vocabulary_needs_the_word(tiny_data: Callable[..., dict[str, Any]]) -> None:
+    data = tiny_data(model={"from": "a"}, tokenizer={"path": "b"})
+    with pytest.raises(UserError, match=r"tokenizer comes with model.from; take it out, or add extend: true"):
+        recipe_from(data)
+    with pytest.raises(UserError, match=r"tokenizer.extend needs model.from"):
+        recipe_from(tiny_data(**{"tokenizer.extend": True}))
+    with pytest.raises(UserError, match="extend needs the path"):
+        recipe_from(tiny_data(model={"from": "a"}, tokenizer={"kind": "bpe", "extend": True}))

@@ -22,4 +22,5 @@ def sampled_logits(hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, nega
     """Logits fp32 [M, 1 + K] of each target, then of its noise words."""
     words_MS = torch.cat([targets_M[:, None], negatives_MK], 1)
     weights_MSD = F.embedding(words_MS, weight_VD)
-    return torch.bmm(weights_MSD.float(), hidden_MD.float()[:, :, None])[:, :, 0]
+    # 1 + K products of one vector are too few for a matrix library: 32 ms against 47 ms for 8,600 targets, 100 wide
+    return (weights_MSD.float() * hidden_MD.float()[:, None]).sum(2)
