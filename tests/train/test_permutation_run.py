@@ -1,14 +1,19 @@
 """A permutation model through the whole of a run, with memory and without."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from foundling.models.hub import load_model
 from foundling.train.pretrain import pretrain
-from tests.train.test_pretrain import Make, assert_same_bits, stop_after
+from tests.processes import torchrun
+from tests.train.test_pretrain import Make, assert_same_bits, metrics_of, stop_after
 
 SHAPE = {"layers": 2, "width": 32, "heads": 4, "mlp_width": 64}
 RUNS: dict[str, dict[str, Any]] = {
@@ -41,3 +46,22 @@ def test_resumed_is_uninterrupted_to_the_bit(name: str, tiny_recipe: Make, monke
     torch.manual_seed(99)
     cut = pretrain(tiny_recipe("cut", **RUNS[name]), resume=True)
     assert_same_bits(whole.folder, cut.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize(("name", "tensor"), [("memory", 1), ("plain", 2)])
+def test_two_processes_learn_what_one_does(
+    name: str, tensor: int, tiny_recipe: Make, tiny_data: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Rows over two processes, or the MLP's matrices."""
+    keys = {**RUNS[name], "train.length": "10 steps", "optimizer.lr": 1e-3, "train.log_every": 1}
+    one = pretrain(tiny_recipe("one", **keys))
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_data("two", **keys, **{"parallel.tensor": tensor})), encoding="utf-8")
+    torchrun(2, "-m", "foundling", "pretrain", str(recipe))
+    first, second = metrics_of(one.folder), metrics_of(tmp_path / "two")
+    for key in ("train/loss", "train/gradient_norm", "valid/loss"):
+        values = [[line[key] for line in lines if key in line] for lines in (first, second)]
+        assert values[0]
+        np.testing.assert_allclose(values[1], values[0], atol=1e-4, err_msg=key)
