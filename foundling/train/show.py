@@ -83,7 +83,8 @@ class Look:
 def look(recipe: Recipe, *, first: int = 0, num_rows: int = 4) -> Look:
     """Samples `first` to `first + num_rows - 1` of the recipe's order, and figures over the first 64.
 
-    Limits and changes of a mixture come later in a run than these rows: they stand by the shares at its beginning.
+    They are those of the run's beginning: what limits or changes a mixture, and later phases with longer rows, come
+    later in a run than anybody looks.
     UserError for whatever keeps the recipe from being trained on its data.
     """
     if first < 0 or num_rows < 1:
@@ -91,7 +92,7 @@ def look(recipe: Recipe, *, first: int = 0, num_rows: int = 4) -> Look:
     data = prepare(recipe, recipe.folder)
     config: Any = recipe.objective
     objective = config.build(data.tokenizer)
-    row_length = row_length_of(recipe)
+    row_length = recipe.train.phases[0].sequence_length if recipe.train.phases else row_length_of(recipe)
     samples = objective.samples(data.train, None, row_length=row_length, seed=recipe.seed)
     beginning = replace(data.mixture, max_epochs=None, changes=()).phases(samples.rows_per_stream, None)
     samples = objective.samples(data.train, beginning, row_length=row_length, seed=recipe.seed)

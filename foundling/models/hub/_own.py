@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from foundling.core.config import Strict, resolved, validate
+from foundling.core.log import logger
 from foundling.models.hub import base
 from foundling.models.hub.base import ConfigReader, Weight
 
@@ -27,6 +28,7 @@ class OwnFormat(base.Format):
         return validate(self.config_class, {k: v for k, v in values.items() if v is not None}, what)
 
     def write_config(self, config: Any) -> dict[str, Any]:
+        logger.info("model: in our own layout (%s); transformers has no class that computes it", self.model_type)
         return resolved(config)
 
     def weights(self, config: Any) -> list[Weight]:
