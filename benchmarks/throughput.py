@@ -15,16 +15,15 @@ be those of transformers' model in fp32, and our bf16 loss must agree with it.
 import argparse
 import importlib
 import json
-import random
 import resource
 import shlex
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks._compare import child, interval
 from benchmarks.workloads import WORKLOADS, training_of
 from foundling.train.loop import training_step
 
@@ -66,21 +65,6 @@ def parity(data_dir: Path, workload: str) -> dict[str, float]:
     return found
 
 
-def _child(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines:
-        raise SystemExit(f"{shlex.join(command)} failed:\n{done.stderr[-2000:]}")
-    return json.loads(lines[-1])
-
-
-def _interval(ratios: list[float], draws: int = 2000) -> tuple[float, float]:
-    """95 % bootstrap interval of the median."""
-    generator = random.Random(0)
-    medians = sorted(statistics.median(generator.choices(ratios, k=len(ratios))) for _ in range(draws))
-    return medians[int(0.025 * draws)], medians[int(0.975 * draws) - 1]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -105,14 +89,14 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {"foundling": [], **{name: [] for name in peers}}
     for _ in range(given.rounds):
         for name, command in (("foundling", mine), *peers.items()):
-            runs[name].append(_child(command))
+            runs[name].append(child(command))
             print(json.dumps(runs[name][-1]), flush=True)
     print("\n| system | tokens/s (median) | peak GiB | ours / it | 95 % |\n|---|---|---|---|---|")
     ours = [run["tokens_per_s"] for run in runs["foundling"]]
     for name, found in runs.items():
         rates = [run["tokens_per_s"] for run in found]
         ratios = [mine / its for mine, its in zip(ours, rates, strict=True)]
-        low, high = _interval(ratios)
+        low, high = interval(ratios)
         peak = statistics.median(run["peak_gib"] for run in found)
         median = statistics.median(ratios)
         print(f"| {name} | {statistics.median(rates):,.0f} | {peak:.2f} | {median:.2f} | {low:.2f} - {high:.2f} |")
