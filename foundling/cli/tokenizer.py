@@ -1,4 +1,4 @@
-"""`foundling tokenizer`: train a tokenizer on a corpus or on raw text, and see what it does to texts."""
+"""`foundling tokenizer`: train a tokenizer on a corpus or on raw text, extend one, and see what it does to texts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The tokenizer folder to write.")],
-    kind: Annotated[str, typer.Option(help="bpe, wordpiece, unigram or char.")] = "bpe",
+    kind: Annotated[str, typer.Option(help="bpe, wordpiece, unigram, char or words.")] = "bpe",
     vocab_size: Annotated[
         str | None, typer.Option(help="Tokens, special tokens included: 8000, 16K, ...; None: the kind's own.")
     ] = None,
@@ -74,6 +74,46 @@ def report(
         _opened([text], Path(temporary), cleaned=False) as opened,
     ):
         _show(tokenizer, opened, None)
+
+
+@app.command(epilog="Example: `foundling tokenizer extend models/bert --words terms.txt --out tokenizers/medical`")
+def extend(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with a tokenizer.json, such as a model's.")],
+    out: Annotated[Path, typer.Option(help="The tokenizer folder to write.")],
+    words: Annotated[Path | None, typer.Option(help="A text file, one new word a line.")] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="Instead of words: a corpus folder or raw text to take them from.")
+    ] = None,
+    add: Annotated[int, typer.Option(min=1, help="With --corpus: so many words at most.")] = 1000,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a tokenizer that stands there.")] = False,
+) -> None:
+    """Adds words that are now cut into many pieces. A model goes on with them by
+    `model.from=MODEL tokenizer.path=DIR tokenizer.extend=true`.
+    """
+    from foundling.core.errors import UserError
+    from foundling.core.log import console
+    from foundling.tokenizers.base import load_tokenizer
+    from foundling.tokenizers.extend import extend_tokenizer, read_words, words_worth_a_token
+    from foundling.tokenizers.train import check_free
+
+    if (words is None) == (corpus is None):
+        raise UserError("give one of --words and --corpus", got="neither" if words is None else "both")
+    old = load_tokenizer(folder)
+    check_free(out, replace)
+    if words is not None:
+        chosen = read_words(words)
+    else:
+        assert corpus is not None
+        with (
+            TemporaryDirectory(prefix="foundling-") as temporary,
+            _opened([corpus], Path(temporary), cleaned=True) as opened,
+        ):
+            chosen = words_worth_a_token(old, (document.text for document in opened.documents("train")), add)
+    new = extend_tokenizer(old, chosen)
+    new.save(out, settings={"words": chosen}, inputs={"tokenizer": old.sha256})
+    examples = ", ".join(str(new.token_of(i)) for i in range(old.vocab_size, min(new.vocab_size, old.vocab_size + 8)))
+    console.print(f"{new.vocab_size - old.vocab_size:,} new tokens: {examples}, ...", markup=False, soft_wrap=True)
+    console.print(f"[dim]tokenizer: {out}[/]", soft_wrap=True)
 
 
 def _show(tokenizer: "Tokenizer", corpus: "Corpus", out: Path | None) -> None:

@@ -32,7 +32,7 @@ def train_tokenizer(
         if is_current(out, "tokenizer", artefact_key("tokenizer", settings, inputs)):
             logger.info("tokenizer: %s is up to date", out)
             return load_tokenizer(out)
-        _check_free(out, replace)
+        check_free(out, replace)
     counted = _Counted(texts)
     tokenizer = config.build().train(counted)
     if out is not None:
@@ -46,7 +46,8 @@ def tokenizer_settings(config: TokenizerConfig) -> dict[str, Any]:
     return {**resolved(config), "tokenizers": tokenizers.__version__}
 
 
-def _check_free(out: Path, replace: bool) -> None:
+def check_free(out: Path, replace: bool) -> None:
+    """UserError where a tokenizer must not be written: something else stands there, or a tokenizer without replace."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not out.is_dir() or not (out / "tokenizer.json").exists():
