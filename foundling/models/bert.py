@@ -5,11 +5,11 @@ BertForPreTraining. `modern`: pre-norm, rotary positions with two bases, GeGLU, 
 and local in the others, no biases (Warner et al. 2024, arXiv:2412.13663) = ModernBertForMaskedLM.
 """
 
-# Shapes: N = packed tokens, M = chosen positions, R = rows, C = answers about a row, D = width, H = heads,
-# K = width of a head, V = vocabulary.
+# Shapes: N = packed tokens, M = chosen positions, W = positions that are read at all, R = rows, C = its answers,
+# D = width, H = heads, K = width of a head, V = vocabulary.
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import model_validator
@@ -32,7 +32,7 @@ Top = Literal["none", "pooler", "masked", "pretraining"]
 Rotary = tuple[Tensor, Tensor]
 
 _MASKED_SHARE = 0.15
-"""Share of the positions that are taken to pass through the head when FLOPs are counted: BERT's mask rate."""
+"""Share of the positions that are read when FLOPs are counted: BERT's mask rate."""
 
 
 class Config(Strict):
@@ -123,18 +123,25 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=bias)
         self.out = nn.Linear(config.width, config.width, bias=bias)
 
-    def forward(self, x_ND: Tensor, rotary: Rotary | None, bounds_R1: Tensor, longest: int) -> Tensor:
+    def forward(
+        self, x_ND: Tensor, rotary: Rotary | None, bounds_R1: Tensor, longest: int, wanted_W: Tensor | None
+    ) -> Tensor:
         q_NHK, k_NHK, v_NHK = self.qkv(x_ND).view(x_ND.shape[0], -1, 3, self.head_width).unbind(2)
         if rotary is not None:
             q_NHK, k_NHK = rotate(q_NHK, *rotary), rotate(k_NHK, *rotary)
         out_NHK = attend(
             q_NHK, k_NHK, v_NHK, bounds_R1, longest, causal=False, window=self.window, kernel=self.kernel
         )  # fmt: skip
-        return self.out(out_NHK.flatten(1))
+        return self.out(_chosen(out_NHK.flatten(1), wanted_W))
+
+
+def _chosen(x_ND: Tensor, wanted_W: Tensor | None) -> Tensor:
+    return x_ND if wanted_W is None else x_ND.index_select(0, wanted_W)
 
 
 class PostNormBlock(nn.Module):
-    """Attention and MLP, each with a norm after its residual sum: BERT's."""
+    """Attention and MLP, each with a norm after its residual sum: BERT's. Where only some positions are wanted of the
+    last block, [W], only they are computed behind the attention."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -143,10 +150,13 @@ class PostNormBlock(nn.Module):
         self.mlp = ErfGeluMlp(config.width, config.inner_width, bias=True)
         self.mlp_norm = LayerNorm(config.width, config.eps)
 
-    def forward(self, x_ND: Tensor, rotary: Rotary | None, bounds_R1: Tensor, longest: int) -> Tensor:
-        x_ND = self.attention_norm(x_ND + self.attention(x_ND, rotary, bounds_R1, longest))
-        out_ND: Tensor = self.mlp_norm(x_ND + self.mlp(x_ND))
-        return out_ND
+    def forward(
+        self, x_ND: Tensor, rotary: Rotary | None, bounds_R1: Tensor, longest: int, wanted_W: Tensor | None = None
+    ) -> Tensor:
+        seen_WD = self.attention(x_ND, rotary, bounds_R1, longest, wanted_W)
+        x_WD = self.attention_norm(_chosen(x_ND, wanted_W) + seen_WD)
+        out_WD: Tensor = self.mlp_norm(x_WD + self.mlp(x_WD))
+        return out_WD
 
 
 class PreNormBlock(nn.Module):
@@ -159,10 +169,12 @@ class PreNormBlock(nn.Module):
         self.mlp_norm = LayerNorm(config.width, config.eps, bias=False)
         self.mlp = GegluMlp(config.width, config.inner_width, bias=False)
 
-    def forward(self, x_ND: Tensor, rotary: Rotary | None, bounds_R1: Tensor, longest: int) -> Tensor:
+    def forward(
+        self, x_ND: Tensor, rotary: Rotary | None, bounds_R1: Tensor, longest: int, wanted_W: Tensor | None = None
+    ) -> Tensor:
         normed_ND = x_ND if self.attention_norm is None else self.attention_norm(x_ND)
-        x_ND = x_ND + self.attention(normed_ND, rotary, bounds_R1, longest)
-        return x_ND + self.mlp(self.mlp_norm(x_ND))
+        x_WD = _chosen(x_ND, wanted_W) + self.attention(normed_ND, rotary, bounds_R1, longest, wanted_W)
+        return x_WD + self.mlp(self.mlp_norm(x_WD))
 
 
 class MaskedHead(nn.Module):
@@ -229,13 +241,23 @@ class Bert(nn.Module):
                 got=f"an encoder alone (top: {self.config.top})",
                 do="use its hidden states (`encode`), or train a head: model.from with objective mlm",
             )
-        x_ND = self.encode(batch)
-        x_MD = x_ND if batch.target_index_M is None else x_ND[batch.target_index_M]
-        next_RC = None if self.next is None else self.next(self._pooled(x_ND, batch))
+        index_M, starts_R = batch.target_index_M, batch.bounds_R1[:-1].long()
+        if index_M is None:
+            x_ND = self.encode(batch)
+            x_MD, first_RD = x_ND, x_ND[starts_R]
+        else:
+            wanted_W = index_M if self.next is None else torch.cat([index_M, starts_R])
+            x_WD = self._stream(batch, wanted_W)
+            x_MD, first_RD = x_WD[: len(index_M)], x_WD[len(index_M) :]
+        next_RC = None if self.next is None else self.next(self._pooled(first_RD))
         return Hidden(self.head(x_MD), self.embedding.weight, self.head.bias, next_RC)
 
     def encode(self, batch: Batch) -> Tensor:
         """Hidden states [N, D] of all tokens, after the last norm."""
+        return self._stream(batch, None)
+
+    def _stream(self, batch: Batch, wanted_W: Tensor | None) -> Tensor:
+        """Hidden states after the last norm: at all N positions, or at those that are wanted."""
         x_ND = self.embedding(batch.tokens_N)
         if self.positions is not None and self.segments is not None:
             x_ND = x_ND + self.positions(batch.positions_N)
@@ -246,19 +268,20 @@ class Bert(nn.Module):
         x_ND = self.embedding_norm(x_ND)
         tables = self._rotary(batch.positions_N)
         for number, layer in enumerate(self.layers):
+            last = number == len(self.layers) - 1
             rotary = tables.get(self.config.is_global(number))
-            x_ND = layer(x_ND, rotary, batch.bounds_R1, batch.max_row_length)
+            x_ND = layer(x_ND, rotary, batch.bounds_R1, batch.max_row_length, wanted_W if last else None)
         return x_ND if self.norm is None else self.norm(x_ND)
 
     def pool(self, batch: Batch) -> Tensor:
         """tanh of a matrix times each row's first hidden state, [R, D]: what a sentence-level head reads."""
         if self.pooler is None:
             raise UserError("the model must have a pooler", got=f"top: {self.config.top}")
-        return self._pooled(self.encode(batch), batch)
+        return self._pooled(self.encode(batch)[batch.bounds_R1[:-1].long()])
 
-    def _pooled(self, x_ND: Tensor, batch: Batch) -> Tensor:
+    def _pooled(self, first_RD: Tensor) -> Tensor:
         assert self.pooler is not None
-        return self.pooler(x_ND[batch.bounds_R1[:-1].long()]).tanh()
+        return self.pooler(first_RD).tanh()
 
     def _rotary(self, positions_N: Tensor) -> dict[bool, Rotary]:
         """cos and sin of layers of global (True) and local attention; none where positions are learned."""
@@ -279,9 +302,11 @@ class Bert(nn.Module):
         )  # fmt: skip
 
     def flops_per_token(self, row_length: int) -> float:
-        """Of a token in a full row; the head is counted at 15 % of the positions."""
+        """Of a token in a full row; 15 % of the positions pass through the head and the end of the last block."""
         c = self.config
         matrices = sum(p.numel() for layer in self.layers for p in layer.parameters() if p.ndim == 2)
         seen = sum(row_length if c.is_global(i) else min(row_length, c.window + 1) for i in range(c.layers))
-        head = _MASKED_SHARE * (c.vocab_size * c.width + c.width**2)
+        last: Any = self.layers[-1]
+        behind = sum(p.numel() for part in (last.attention.out, last.mlp) for p in part.parameters() if p.ndim == 2)
+        head = _MASKED_SHARE * (c.vocab_size * c.width + c.width**2) - (1 - _MASKED_SHARE) * behind
         return 6.0 * (matrices + head) + 12.0 * seen * c.width
