@@ -90,8 +90,7 @@ def _blocks(group: RowPairs, causal: bool, span: int, prefix_R: Tensor | None) -
 # The kernels see flat shapes only, so that one compilation serves every row length.
 
 
-@torch.compile(dynamic=True)
-def _softmax_(
+def _softmax(
     scores_RHBS: Tensor, low_RB: Tensor | None, high_RB: Tensor | None, first_key: int, scale: float
 ) -> Tensor:
     """Scores to exp(s - max) in place, 0 where a key is not visible; the reciprocal sums, fp32 [R, H, B, 1]."""
@@ -104,6 +103,35 @@ def _softmax_(
     weights = (s - s.amax(-1, keepdim=True)).exp()
     scores_RHBS.copy_(weights)
     return weights.sum(-1, keepdim=True).reciprocal()
+
+
+# One function for each kind of mask: torch compiles a function in eight variants at most, and a run of an
+# encoder-decoder has full, causal and cross attention.
+
+
+@torch.compile(dynamic=True)
+def _softmax_full_(scores_RHBS: Tensor, scale: float) -> Tensor:
+    return _softmax(scores_RHBS, None, None, 0, scale)
+
+
+@torch.compile(dynamic=True)
+def _softmax_below_(scores_RHBS: Tensor, high_RB: Tensor, first_key: int, scale: float) -> Tensor:
+    return _softmax(scores_RHBS, None, high_RB, first_key, scale)
+
+
+@torch.compile(dynamic=True)
+def _softmax_between_(
+    scores_RHBS: Tensor, low_RB: Tensor, high_RB: Tensor | None, first_key: int, scale: float
+) -> Tensor:
+    return _softmax(scores_RHBS, low_RB, high_RB, first_key, scale)
+
+
+def _softmax_(scores_RHBS: Tensor, block: _Block, scale: float) -> Tensor:
+    if block.low_RB is not None:
+        return _softmax_between_(scores_RHBS, block.low_RB, block.high_RB, block.first_key, scale)
+    if block.high_RB is not None:
+        return _softmax_below_(scores_RHBS, block.high_RB, block.first_key, scale)
+    return _softmax_full_(scores_RHBS, scale)
 
 
 @torch.compile(dynamic=True)
@@ -159,7 +187,7 @@ def _forward(
             torch.bmm(q[:, :, block.first : block.end].flatten(1, 2), k[:, keys].transpose(1, 2), out=w)
             inverse = inverse_arena.take(group.num_rows, num_groups * q.shape[1], size, 1)
             scores = w.view(*inverse.shape[:3], -1)
-            inverse.copy_(_softmax_(scores, block.low_RB, block.high_RB, block.first_key, scale))
+            inverse.copy_(_softmax_(scores, block, scale))
             o = _scaled(torch.bmm(w, v[:, keys]).view(-1, width), inverse.view(-1, 1))
             out[:, :, :, block.first : block.end].copy_(o.view(*out.shape[:3], size, width))
     return out_NHK, *kept  # type: ignore[return-value]
