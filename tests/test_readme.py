@@ -1,19 +1,27 @@
 """Every command and every code block of the two READMEs, run as a reader would, on a small folder of text."""
 
+import gzip
+import json
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 import foundling
 from foundling.cli import demo
 from foundling.cli.main import main
-from tests.tiny import write_texts
+from foundling.core.config import read_yaml
+from foundling.corpus.folder import open_corpus
+from tests.tiny import sentences, tiny_tokenizer, write_texts
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"train.length": "6 steps", "train.batch": "4 examples", "train.sequence_length": 64, "train.compile": False}
+VOCABULARIES = {"bert": 150, "word2vec": None}
+"""Tokens that the small text fills; 400 for those that are not named, None: of the recipe's own making."""
 
 
 def blocks(language: str, name: str = "README.md") -> list[str]:
@@ -39,6 +47,46 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def write_readers_files(folder: Path) -> None:
+    """What the commands name and a reader has: a crawl, more of it, test questions, examples, pairs, a model."""
+    texts = sentences(60, seed=1)
+    page = "<html><body><p>{}</p><p>{}</p></body></html>"
+    (folder / "crawl").mkdir()
+    for i in range(20):
+        (folder / "crawl" / f"{i:02d}.html").write_text(page.format(texts[i], texts[i + 20]), encoding="utf-8")
+    # A crawler's own fragments, and four texts twice.
+    fragments = [f"<p>{text}</p>" for text in texts[:40]] + texts[40:44] + texts[40:44]
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in fragments)
+    (folder / "crawl" / "pages.jsonl").write_text(rows, encoding="utf-8")
+    with gzip.open("more.jsonl.gz", "wt", encoding="utf-8") as more:
+        more.writelines(json.dumps({"text": text}) + "\n" for text in texts[30:])
+    (folder / "benchmark.jsonl").write_text(json.dumps({"question": texts[3]}), encoding="utf-8")
+    write_texts(folder / "books", 30, seed=2)
+    (folder / "spam").mkdir()
+    for i in range(30):
+        (folder / "spam" / f"{i}.txt").write_text(f"buy cheap pills now, click here, offer {i} of the casino! " * 4)
+    good, bad = "the old sailor carried seven boxes", "the sailor old seven carried boxes"
+    pair = {"sentence_good": good, "sentence_bad": bad, "linguistics_term": "word_order"}
+    (folder / "pairs.jsonl").write_text(json.dumps(pair), encoding="utf-8")
+    config = transformers.GPT2Config(
+        vocab_size=50, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=5, eos_token_id=5
+    )
+    tiny_tokenizer(50).save(folder / "HF_FOLDER")
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder / "HF_FOLDER")
+
+
+def small(recipe: str, given: list[str]) -> list[str]:
+    """Overrides that make a shipped recipe small."""
+    family = Path(recipe).stem.removesuffix("-mini")
+    changes: dict[str, Any] = dict(SMALL)
+    if "phases" in read_yaml(Path(recipe)).get("train", {}):
+        changes["train.phases"] = []
+    vocabulary = VOCABULARIES.get(family, 400)
+    if vocabulary and not any(word.startswith("tokenizer") for word in given):
+        changes["tokenizer.vocab_size"] = vocabulary
+    return [f"{key}={value}" for key, value in changes.items()]
+
+
 def test_both_languages_show_the_same_commands_and_pictures() -> None:
     english, chinese = (ROOT / name for name in ("README.md", "README.zh.md"))
     for language in ("sh", "python", ""):
@@ -57,22 +105,46 @@ def test_make_targets_exist() -> None:
     assert set(named) <= set(targets)
 
 
+@pytest.mark.slow
 def test_commands_run_in_their_order(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "_TOKENS_OF_TWO_CORES", {"bf16": 20_000, "fp32": 20_000})
     monkeypatch.setattr(demo, "_RECIPE", demo._RECIPE | {"tokenizer": {"kind": "bpe", "vocab_size": 400}})
-    ran = 0
+    write_readers_files(reader)
+    verbs = Counter()
     for command in commands():
         if command[0] != ".venv/bin/foundling":
             continue
         arguments = ["400" if argument == "4K" else argument for argument in command[1:]]
-        if arguments[0] == "pretrain":
-            arguments += [f"{key}={value}" for key, value in SMALL.items()]
+        recipes = [word for word in arguments if word.startswith("recipes/")]
+        arguments += small(recipes[0], arguments) if recipes else []
+        if "pseudo-perplexity" in arguments:
+            arguments.append("tokens=200")
         assert main(arguments) == 0, command
-        ran += 1
-    assert ran == 7
+        verbs[arguments[0]] += 1
+    assert verbs == {"demo": 1, "corpus": 11, "tokenizer": 1, "data": 1, "pretrain": 9, "generate": 3, "evaluate": 4}
     assert {"bits_per_byte", "compression", "samples"} <= set(foundling.Run(reader / "runs" / "mine").summary)
     assert (reader / "runs" / "mini" / "report.html").is_file()
     assert (reader / "scores.json").is_file()
+    assert (reader / "pairs.json").is_file()
+    assert not (reader / "runs" / "gpt-mini" / "metrics.jsonl").exists()  # --dry-run trains nothing
+
+
+def test_corpora_shown_differ_as_they_say(reader: Path) -> None:
+    write_readers_files(reader)
+    built = {}
+    for command in commands():
+        if command[1:3] not in (["corpus", "build"], ["corpus", "classifier"]) or "texts" in command:
+            continue
+        assert main(command[1:]) == 0, command
+        out = command[command.index("--out") + 1]
+        if out.startswith("corpora") and "--dry-run" not in command:
+            built[Path(out).name] = open_corpus(Path(out)).manifest["counts"]["steps"]
+    dropped = {name: {reason for step in steps for reason in step["dropped"]} for name, steps in built.items()}
+    assert "duplicate" in dropped["clean"]
+    assert "too_few_words" in dropped["strict"] - dropped["clean"]
+    assert "near_duplicate_elsewhere" in dropped["more"]
+    assert "contaminated" in dropped["fair"]
+    assert "html" in [step["step"] for step in built["clean"] if step["num_changed"]]
 
 
 def test_torchrun_line_is_one_that_this_package_answers() -> None:
@@ -85,9 +157,17 @@ def test_recipe_shown_is_the_recipe_shipped(reader: Path) -> None:
 
     from foundling.train.recipe import read_recipe, recipe_from
 
-    (shown,) = blocks("yaml")
+    shown, mixture = (yaml.safe_load(block) for block in blocks("yaml"))
     shipped = read_recipe("recipes/gpt-mini.yaml", ("corpus.train=corpora/mine",))
-    assert recipe_from(yaml.safe_load(shown)) == shipped
+    assert recipe_from(shown) == shipped
+    for name in ("mine", "clean"):
+        write_texts(reader / name, 60, seed=len(name))
+        assert main(["corpus", "build", name, "--out", f"corpora/{name}"]) == 0
+    Path("mixed.yaml").write_text(yaml.safe_dump(shown | mixture), encoding="utf-8")
+    assert main(["pretrain", "mixed.yaml", *small("mixed.yaml", [])]) == 0
+    plain = ["out=runs/alike", "corpus.train=[corpora/mine, corpora/clean]", "corpus.changes=[]"]
+    alike = ["corpus.mix=source", "corpus.temperature=2"]
+    assert main(["pretrain", "mixed.yaml", *plain, *alike, *small("mixed.yaml", [])]) == 0
 
 
 def test_faults_shown_are_the_faults_told(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,10 +182,10 @@ def test_python_shown_runs(reader: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert main(["corpus", "build", "texts", "--out", "corpora/mine"]) == 0
     whole = foundling.pretrain
 
-    def small(recipe: str, **overrides: Any) -> foundling.Run:
+    def smaller(recipe: str, **overrides: Any) -> foundling.Run:
         return whole(recipe, **overrides, **SMALL, **{"tokenizer.vocab_size": 400})
 
-    monkeypatch.setattr(foundling, "pretrain", small, raising=False)
+    monkeypatch.setattr(foundling, "pretrain", smaller, raising=False)
     (shown,) = blocks("python")
     found: dict[str, Any] = {}
     exec(shown, found)
