@@ -118,8 +118,16 @@ def _parted(words: list[str]) -> tuple[list[str], list[str]]:
 
     from foundling.corpus.settings import is_setting
 
-    assignments = [word for word in words if is_setting(word) and not Path(word).exists() and not glob(word)]
+    assignments = [word for word in words if is_setting(word) and not _is_there(word) and not glob(word)]
     return [word for word in words if word not in assignments], assignments
+
+
+def _is_there(word: str) -> bool:
+    """Whether a path exists; what no file system takes for a name (too long) does not."""
+    try:
+        return Path(word).exists()
+    except OSError:
+        return False
 
 
 def _print_plan(sources: list[str], out: Path, config: Any) -> None:

@@ -144,7 +144,8 @@ def _samples(
 
 def _lengths_differ(rows: Samples) -> bool:
     """Whether rows of this order have different lengths, so that micro-batches hold different numbers of tokens."""
-    return len({len(rows[sample].tokens) for sample in range(_LOOK_AT_ROWS)}) > 1
+    seen = [rows[sample] for sample in range(_LOOK_AT_ROWS)]
+    return len({(len(row.tokens), row.num_tokens) for row in seen}) > 1
 
 
 def _check_lengths(config: Any, row_length: int) -> None:

@@ -180,5 +180,5 @@ def _not_finite(training: Training, batches: list[Batch], loss: float, norm: flo
 
 def _name(training: Training, row: Row) -> str:
     stream, name = training.data.train[row.source], training.data.names[row.source]
-    documents = documents_of_row(stream, row.start, len(row.tokens))
+    documents = documents_of_row(stream, row.start, row.num_tokens)
     return f"sample {row.sample} ({name}, tokens from {row.start}, documents {documents[0]} to {documents[-1]})"
