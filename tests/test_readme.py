@@ -16,7 +16,7 @@ from foundling.cli import demo
 from foundling.cli.main import main
 from foundling.core.config import read_yaml
 from foundling.corpus.folder import open_corpus
-from tests.tiny import sentences, tiny_tokenizer, write_texts
+from tests.tiny import sentences, write_texts
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"train.length": "6 steps", "train.batch": "4 examples", "train.sequence_length": 64, "train.compile": False}
@@ -68,10 +68,10 @@ def write_readers_files(folder: Path) -> None:
     good, bad = "the old sailor carried seven boxes", "the sailor old seven carried boxes"
     pair = {"sentence_good": good, "sentence_bad": bad, "linguistics_term": "word_order"}
     (folder / "pairs.jsonl").write_text(json.dumps(pair), encoding="utf-8")
+    assert main(["tokenizer", "train", "books", "--kind", "bpe", "--vocab-size", "280", "--out", "HF_FOLDER"]) == 0
     config = transformers.GPT2Config(
-        vocab_size=50, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=5, eos_token_id=5
+        vocab_size=280, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
     )
-    tiny_tokenizer(50).save(folder / "HF_FOLDER")
     transformers.GPT2LMHeadModel(config).save_pretrained(folder / "HF_FOLDER")
 
 
@@ -121,7 +121,7 @@ def test_commands_run_in_their_order(reader: Path, monkeypatch: pytest.MonkeyPat
             arguments.append("tokens=200")
         assert main(arguments) == 0, command
         verbs[arguments[0]] += 1
-    assert verbs == {"demo": 1, "corpus": 11, "tokenizer": 1, "data": 1, "pretrain": 9, "generate": 3, "evaluate": 4}
+    assert verbs == {"demo": 1, "corpus": 11, "tokenizer": 2, "data": 1, "pretrain": 10, "generate": 3, "evaluate": 4}
     assert {"bits_per_byte", "compression", "samples"} <= set(foundling.Run(reader / "runs" / "mine").summary)
     assert (reader / "runs" / "mini" / "report.html").is_file()
     assert (reader / "scores.json").is_file()
