@@ -95,7 +95,7 @@ def clusters(signatures: Hashed, numbers: Numbers, bands: int, rows: int, thresh
     """
     joined = _Joined(len(signatures))
     fewest = places_for(threshold, bands * rows)
-    for number in range(bands):
+    for number in range(bands if len(numbers) else 0):
         band = np.ascontiguousarray(signatures[:, number * rows : (number + 1) * rows][numbers])
         for left, right in candidates(band, numbers):
             roots = joined.roots()

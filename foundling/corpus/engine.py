@@ -10,6 +10,7 @@ worker are between it and the consumer.
 
 import asyncio
 import os
+import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import pyarrow as pa
 
 from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
+from foundling.corpus.memory import alone, give_back
 from foundling.corpus.rows import CLEANED, READ
 from foundling.corpus.segment import Segment
 
@@ -37,6 +39,9 @@ IN_FLIGHT_BYTES = 8 << 20
 some. Copies on the way make several times as much memory of it."""
 WAVE_BYTES = 256 << 20
 """Bytes of rows that go to a Ray cluster at a time. Each wave starts its workers anew."""
+LARGE_BYTES = 8 << 20
+"""Bytes of rows of a batch that holds a document so large that only one worker may have such a batch in work: the steps
+need some twenty times as much memory (a list of a text's words alone takes ten times)."""
 _FEWEST_BATCHES = 2
 """Batches that may be on their way however large they are: with one alone Daft waits for the next one for ever."""
 _POLL_SECONDS = 0.002
@@ -62,7 +67,10 @@ def run_segment(
         yield from map(segment.run, batches())
         return
     gate = _Gate(IN_FLIGHT_BYTES * workers)
-    steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(list(configs), is_last, list(redacting))
+    turn = tempfile.NamedTemporaryFile(prefix="foundling-")
+    steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(
+        list(configs), is_last, list(redacting), turn.name
+    )
     frame = _Source(batches, gate).read()
     frame = frame.select(steps.run(*(daft.col(name) for name in READ.names)).alias("row"))
     results = frame.to_arrow_iter(results_buffer_size=max(2, workers))
@@ -75,6 +83,7 @@ def run_segment(
     finally:
         gate.shut()
         results.close()
+        turn.close()
 
 
 def run_on_ray(
@@ -132,14 +141,23 @@ def _ray_cores() -> int:
 class _Steps:
     """A segment as Daft calls it: columns in, one struct column out, so that text crosses the border once."""
 
-    def __init__(self, configs: list[PartConfig], is_last: bool, redacting: list[PartConfig]) -> None:
+    def __init__(
+        self, configs: list[PartConfig], is_last: bool, redacting: list[PartConfig], turn: str | None = None
+    ) -> None:
+        """turn: a file whose lock a worker holds while it has a large batch in work; None: no limit."""
         self._segment = Segment(configs, is_last, redacting)
+        self._turn = turn
 
     @daft.method.batch(return_dtype=_CLEANED)
     def run(self, *columns: Any) -> pa.Array:
         arrays = [column.to_arrow() for column in columns]
         batch = pa.RecordBatch.from_arrays(arrays, schema=READ)
-        return self._segment.run(batch).to_struct_array()
+        if self._turn is None or batch.nbytes < LARGE_BYTES:
+            return self._segment.run(batch).to_struct_array()
+        with alone(self._turn):
+            cleaned = self._segment.run(batch).to_struct_array()
+            give_back()
+            return cleaned
 
 
 class _Gate:

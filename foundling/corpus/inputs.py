@@ -100,9 +100,10 @@ class _Finder:
             kinds = ", ".join(f"{kind} ({count})" for kind, count in self._unknown.most_common(8))
             logger.info("files of other kinds are left out: %d (%s)", self._unknown.total(), kinds)
         if not self._inputs:
+            problems = "; ".join(f"{name}: {problem.detail}" for name, problem in self._inputs.problems[:3])
             raise UserError(
                 f"the sources must hold files of a known kind: {_kinds()}",
-                got=f"none in {', '.join(str(s) for s in sources)}",
+                got=f"none in {', '.join(str(s) for s in sources)}{problems and f' ({problems})'}",
             )
         return self._inputs
 

@@ -122,3 +122,14 @@ def test_tags_from_fields(tmp_path: Path) -> None:
         ("two", "a"),
         ("three", "art"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"hi\n", "none left: quality took 1"), (b"\x00\x01" * 2000, "at least one readable document")],
+)
+def test_nothing_reaches_the_last_step_of_crawl(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        build_corpus([tmp_path / "a.txt"], tmp_path / "out", Config())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
