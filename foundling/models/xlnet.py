@@ -121,8 +121,8 @@ class Attention(nn.Module):
         relative = None
         if isinstance(where, Tensor):
             distance_LHK = self.distance(where).unflatten(-1, (-1, self.head_width))
-            segment = None if streams.segment_U is None else self.segment
-            relative = Relative(distance_LHK, segment, self.content_bias, self.distance_bias, self.segment_bias)
+            segment, segment_bias = (None, None) if streams.segment_U is None else (self.segment, self.segment_bias)
+            relative = Relative(distance_LHK, segment, self.content_bias, self.distance_bias, segment_bias)
         else:
             q_UHK, k_SHK = rotate(q_UHK, *where[:2]), rotate(k_SHK, *where[2:])
         attend = blockwise_two_stream if self.kernel == "blockwise" else plain_two_stream

@@ -29,8 +29,8 @@ class Relative:
     """a, the original's r_w_bias."""
     distance_bias_HK: Tensor
     """b, r_r_bias."""
-    segment_bias_HK: Tensor
-    """c, r_s_bias."""
+    segment_bias_HK: Tensor | None
+    """c, r_s_bias; None where segments play no part."""
 
 
 def num_distances(num_keys: int) -> int:

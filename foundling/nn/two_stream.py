@@ -15,7 +15,7 @@ torch, for any device, and `blockwise`, for training on CPU (nn/two_stream_block
 # Shapes: N = content states, M = query states, U = N + M states that look, S = keys, R = rows, H = heads, K = width of
 # a head, L = distances, B = rows of one shape, T, Q = content and query states of each, P = T + Q, J = its keys.
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -69,16 +69,16 @@ class RowGroup:
 
 def groups_of(content_bounds_R1: Tensor, query_bounds_R1: Tensor, key_bounds_R1: Tensor) -> list[RowGroup]:
     """The rows of a batch in groups of one shape."""
-    content, query, key = (pairwise(b.tolist()) for b in (content_bounds_R1, query_bounds_R1, key_bounds_R1))
-    groups: list[RowGroup] = []
-    for (c0, c1), (q0, q1), (k0, k1) in zip(content, query, key, strict=True):
-        found = RowGroup(1, c0, c1 - c0, q0, q1 - q0, k0, k1 - k0)
-        last = groups[-1] if groups else None
-        if last is not None and (last.num_content, last.num_queries, last.num_keys) == (c1 - c0, q1 - q0, k1 - k0):
-            groups[-1] = replace(last, num_rows=last.num_rows + 1)
-        else:
-            groups.append(found)
-    return groups
+    content, query, key = (bounds.tolist() for bounds in (content_bounds_R1, query_bounds_R1, key_bounds_R1))
+    shapes = [
+        (content[row + 1] - content[row], query[row + 1] - query[row], key[row + 1] - key[row])
+        for row in range(len(content) - 1)
+    ]
+    firsts = [row for row, shape in enumerate(shapes) if not row or shape != shapes[row - 1]]
+    return [
+        RowGroup(end - row, content[row], shapes[row][0], query[row], shapes[row][1], key[row], shapes[row][2])
+        for row, end in pairwise([*firsts, len(shapes)])
+    ]
 
 
 def of_rows(x_U: Tensor, group: RowGroup, num_content: int) -> Tensor:
@@ -129,6 +129,7 @@ def _scores(q_BPHK: Tensor, k_BJHK: Tensor, group: RowGroup, streams: Streams, r
     if relative.segment_2HK is not None:
         assert streams.segment_U is not None, "the batch has no segments"
         assert streams.segment_S is not None
+        assert relative.segment_bias_HK is not None
         own_BP = of_rows(streams.segment_U, group, streams.num_content)
         other_BPJ = own_BP[:, :, None] != keys_of_rows(streams.segment_S, group)[:, None]
         same, other = torch.einsum("bphk,ghk->gbhp", q_BPHK + relative.segment_bias_HK, relative.segment_2HK)

@@ -63,7 +63,7 @@ def attend(function: Any, x: dict[str, Tensor], streams: Streams, variant: str) 
         relative = Relative(x["distance"], x["segment"], x["content_bias"], x["distance_bias"], x["segment_bias"])
     if variant != "segments":
         streams = replace(streams, segment_U=None, segment_S=None)
-        relative = relative and replace(relative, segment_2HK=None)
+        relative = relative and replace(relative, segment_2HK=None, segment_bias_HK=None)
     return function(x["q"], x["k"], x["v"], streams, relative)
 
 
