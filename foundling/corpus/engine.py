@@ -67,23 +67,22 @@ def run_segment(
         yield from map(segment.run, batches())
         return
     gate = _Gate(IN_FLIGHT_BYTES * workers)
-    turn = tempfile.NamedTemporaryFile(prefix="foundling-")
-    steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(
-        list(configs), is_last, list(redacting), turn.name
-    )
-    frame = _Source(batches, gate).read()
-    frame = frame.select(steps.run(*(daft.col(name) for name in READ.names)).alias("row"))
-    results = frame.to_arrow_iter(results_buffer_size=max(2, workers))
-    try:
-        for result in results:
-            gate.release(result.num_rows)
-            yield pa.RecordBatch.from_struct_array(result.column("row")).cast(CLEANED)
-        if gate.error is not None:
-            raise gate.error
-    finally:
-        gate.shut()
-        results.close()
-        turn.close()
+    with tempfile.NamedTemporaryFile(prefix="foundling-") as turn:
+        steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(
+            list(configs), is_last, list(redacting), turn.name
+        )
+        frame = _Source(batches, gate).read()
+        frame = frame.select(steps.run(*(daft.col(name) for name in READ.names)).alias("row"))
+        results = frame.to_arrow_iter(results_buffer_size=max(2, workers))
+        try:
+            for result in results:
+                gate.release(result.num_rows)
+                yield pa.RecordBatch.from_struct_array(result.column("row")).cast(CLEANED)
+            if gate.error is not None:
+                raise gate.error
+        finally:
+            gate.shut()
+            results.close()
 
 
 def run_on_ray(
