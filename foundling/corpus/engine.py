@@ -6,6 +6,10 @@ The only module that imports daft. The same plan runs on this machine (`run_segm
 On this machine Daft keeps order but not memory: a source is read as far ahead as it goes (1.6 GB of a 1.6 GB source
 lay in memory in a trial with a slow consumer). So the source here stops while more than `IN_FLIGHT_BYTES` for each
 worker are between it and the consumer.
+
+Batches go to worker processes and back through shared memory. A process that is killed (SIGKILL) between writing and
+reading leaves up to one segment a worker, some megabytes, in /dev/shm until the machine starts anew. No start removes
+them: Daft gives them Python's own names (`psm_` and random letters), which say nothing of their owner.
 """
 
 import asyncio
