@@ -8,6 +8,9 @@ the text, so a query's scores for its J keys are J neighbours among those produc
 from where they start (128 x 128 scores: 0.64 ns each on one core, as from a fixed place; a gather: 1.4 ns). Backward
 writes the gradient of the products the same way. Segments enter as the difference of "another" and "the same": what
 all keys of a query share does not change its weights.
+
+Whoever changes the arguments of either operator gives both a new name: compiled blocks are cached on disk by the
+forward operator alone, and would call the backward one as it was.
 """
 
 # Shapes: U = looking states, S = keys, H = heads, K = width of a head, L = distances, R = rows, B = rows of one shape,
@@ -91,7 +94,7 @@ def _first_of(streams: Streams, group: RowGroup) -> Tensor:
     return streams.max_keys - 1 - of_rows(streams.place_U, group, streams.num_content)
 
 
-@torch.library.custom_op("foundling::two_stream", mutates_args=())
+@torch.library.custom_op("foundling::two_stream_attention", mutates_args=())
 def _forward(
     q_UHK: Tensor,
     k_SHK: Tensor,
@@ -216,7 +219,7 @@ def _(  # type: ignore[no-untyped-def]
     return _forward_buffers(q_UHK, k_SHK, distance_LHK, max_keys)
 
 
-@torch.library.custom_op("foundling::two_stream_backward", mutates_args=())
+@torch.library.custom_op("foundling::two_stream_attention_backward", mutates_args=())
 def _backward(
     grad_UHK: Tensor,
     weights: Tensor,
