@@ -163,13 +163,19 @@ class Block(nn.Module):
         self.mlp_norm = LayerNorm(config.width, config.norm_eps)
 
     def forward(
-        self, x_UD: Tensor, num_tokens: int, streams: Streams, where: Tensor | Rotary, memory: "Memory | None"
+        self,
+        x_UD: Tensor,
+        num_tokens: int,
+        queries_only: bool,
+        streams: Streams,
+        where: Tensor | Rotary,
+        memory: "Memory | None",
     ) -> Tensor:
-        """The states that `streams` has look; x_UD holds all, of which the first `num_tokens` are content."""
+        """x_UD holds all states, of which the first `num_tokens` are content; the new states of those that look."""
         keys_SD = x_UD[:num_tokens]
         if memory is not None:
             keys_SD = torch.cat([memory[0], keys_SD])[memory[1]]
-        x_UD = x_UD[num_tokens - streams.num_content :]
+        x_UD = x_UD[num_tokens:] if queries_only else x_UD
         x_UD = self.attention_norm(x_UD + self.attention(x_UD, keys_SD, streams, where))
         out_UD: Tensor = self.mlp_norm(x_UD + self.mlp(x_UD))
         return out_UD
@@ -233,11 +239,12 @@ class XLNet(nn.Module):
         streams, key_index_S = _streams(batch, targets_M)
         where = self._where(streams, x_UD)
         for number, layer in enumerate(self.layers):
-            if number == len(self.layers) - 1:
+            last = number == len(self.layers) - 1
+            if last:
                 streams = _queries_only(streams)
                 where = self._where(streams, x_UD)
             remembered = None if memory is None or key_index_S is None else (memory[number], key_index_S)
-            x_UD = layer(_of_fixed_size(x_UD, batch.memory is not None), num_tokens, streams, where, remembered)
+            x_UD = layer(_of_fixed_size(x_UD, batch.memory is not None), num_tokens, last, streams, where, remembered)
         return Hidden(x_UD, self.embedding.weight if self.head.weight is None else self.head.weight, self.head.bias)
 
     def encode(self, batch: Batch, memory: Sequence[Tensor] | None = None) -> Tensor:
@@ -255,7 +262,8 @@ class XLNet(nn.Module):
         where = self._where(streams, found[0])
         for number, layer in enumerate(self.layers):
             remembered = None if memory is None or key_index_S is None else (memory[number], key_index_S)
-            found.append(layer(_of_fixed_size(found[-1], fixed), found[0].shape[0], streams, where, remembered))
+            x_ND = _of_fixed_size(found[-1], fixed)
+            found.append(layer(x_ND, x_ND.shape[0], False, streams, where, remembered))
         return found
 
     def _remember(self, batch: Batch) -> list[Tensor] | None:
