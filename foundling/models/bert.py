@@ -33,6 +33,9 @@ Rotary = tuple[Tensor, Tensor]
 
 _MASKED_SHARE = 0.15
 """Share of the positions that are read when FLOPs are counted: BERT's mask rate."""
+_SIZE_STEP = 128
+"""In compiled runs on CPU, blocks see multiples of so many tokens: the last row is a filler that only sees itself. The
+matrix library makes and keeps a kernel for each size it meets, which costs more memory and time than the filler."""
 
 
 class Config(Strict):
@@ -139,6 +142,10 @@ def _chosen(x_ND: Tensor, wanted_W: Tensor | None) -> Tensor:
     return x_ND if wanted_W is None else x_ND.index_select(0, wanted_W)
 
 
+def _filled(x_ND: Tensor, rows: int) -> Tensor:
+    return F.pad(x_ND, (0, 0, 0, rows))
+
+
 class PostNormBlock(nn.Module):
     """Attention and MLP, each with a norm after its residual sum: BERT's. Where only some positions are wanted of the
     last block, [W], only they are computed behind the attention."""
@@ -209,6 +216,9 @@ class Bert(nn.Module):
 
     lr_factors: ClassVar[dict[str, float]] = {}
 
+    _whole_sizes: bool = False
+    """Whether the blocks get a filler row that nothing reads, so that few different sizes are seen."""
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
@@ -228,6 +238,7 @@ class Bert(nn.Module):
         return list(self.layers)
 
     def set_kernel(self, kernel: Kernel) -> None:
+        self._whole_sizes = kernel == "blockwise"
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kernel = kernel
@@ -266,11 +277,20 @@ class Bert(nn.Module):
             else:
                 x_ND = x_ND + self.segments(batch.segments_N)
         x_ND = self.embedding_norm(x_ND)
-        tables = self._rotary(batch.positions_N)
+        tables, bounds_R1, longest = self._rotary(batch.positions_N), batch.bounds_R1, batch.max_row_length
+        num_wanted = None if wanted_W is None else len(wanted_W)
+        if self._whole_sizes:
+            fill = _SIZE_STEP - len(x_ND) % _SIZE_STEP
+            bounds_R1, longest = torch.cat([bounds_R1, bounds_R1[-1:] + fill]), max(longest, fill)
+            tables = {kind: (_filled(cos, fill), _filled(sin, fill)) for kind, (cos, sin) in tables.items()}
+            if wanted_W is not None:
+                wanted_W = F.pad(wanted_W, (0, -len(wanted_W) % _SIZE_STEP), value=len(x_ND))
+            x_ND = _filled(x_ND, fill)
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1
             rotary = tables.get(self.config.is_global(number))
-            x_ND = layer(x_ND, rotary, batch.bounds_R1, batch.max_row_length, wanted_W if last else None)
+            x_ND = layer(x_ND, rotary, bounds_R1, longest, wanted_W if last else None)
+        x_ND = x_ND[: len(batch.tokens_N) if num_wanted is None else num_wanted]
         return x_ND if self.norm is None else self.norm(x_ND)
 
     def pool(self, batch: Batch) -> Tensor:
