@@ -50,8 +50,12 @@ _AT = re.compile(r"[@(\[{](?:(?<=@)| ?[aA][tT] ?[)\]}] ?)")
 _LOCAL_PART = re.compile(r"(?<![A-Za-z0-9À-ɏ._%+@-])[A-Za-z0-9À-ɏ_](?:[A-Za-z0-9À-ɏ._%+'-]{0,62}[A-Za-z0-9À-ɏ_+-])?\Z")
 _MAX_LOCAL_CHARACTERS = 64
 _EMAIL_DOMAIN = re.compile(
-    r"(?:[A-Za-z0-9À-ɏ](?:[A-Za-z0-9À-ɏ-]{0,61}[A-Za-z0-9À-ɏ])?(?:\.| ?[(\[{] ?[dD][oO][tT] ?[)\]}] ?)){1,8}"
+    r"(?:[A-Za-z0-9À-ɏͰ-ӿ](?:[A-Za-z0-9À-ɏͰ-ӿ-]{0,61}[A-Za-z0-9À-ɏͰ-ӿ])?(?:\.| ?[(\[{] ?[dD][oO][tT] ?[)\]}] ?)){1,8}"
     r"(?P<top>[A-Za-z]{2,24}|xn--[a-z0-9-]{2,59})(?![A-Za-z0-9-])"
+)
+_SPELT_EMAIL = re.compile(
+    r"(?<![A-Za-z0-9._-])[A-Za-z0-9][A-Za-z0-9._-]{0,63} AT [A-Za-z0-9-]{1,63}(?: DOT [A-Za-z0-9-]{1,63}){0,4}"
+    r" DOT [A-Za-z]{2,24}(?![A-Za-z0-9])"
 )
 _FILE_ENDINGS = frozenset(
     ("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "htm", "html", "xml", "py", "service")
@@ -78,9 +82,10 @@ _PHONE_IN_HAN = re.compile(r"(?:86-?)?1[3-9][0-9]{9}|0(?:10|2[0-9]|[3-9][0-9]{2}
 _HAN = re.compile(f"[{HAN}]")
 _PHONE_AFTER_WORD = re.compile(r"\(?[0-9]{2,5}\)?(?:[ ./-]{0,3}[0-9]{2,5}){1,5}")
 _PHONE_WORD = re.compile(
-    r"(?:\b(?:phone|telephone|tele?|call|dial|ring|fax|cell|mobile|sms|whatsapp|telefon|telefax|handy|mobil|durchwahl)"
+    r"(?:\b(?:phone|telephone|tele?|call|dial|ring|fax|cell|mobile|sms|whatsapp|telefon|telefax|handy|mobil|durchwahl|téléphone|tél"
+    r"|tel[eé]fono|m[oó]vil|celular|telefone|cellulare|телефон|тел|моб)"
     r"(?: (?:us|me|him|her|them|now|number|no|on|at|is|free|toll|our|the|office|nummer|unter|line|hotline)\b){0,3}"
-    r"|电话|電話|手机|手機|热线|熱線|传真|傳真|联系方式|☎|📞)[ :：.#-]{0,4}$",
+    r"|电话|電話|手机|手機|热线|熱線|传真|傳真|联系方式|電話番号|携帯|전화|휴대폰|☎|📞)[ :：.#-]{0,4}$",
     re.IGNORECASE,
 )
 _NO_PHONE_WORD = re.compile(
@@ -159,6 +164,8 @@ def replace_personal(text: str, sought: Set[Kind], mask: Mask) -> str:
         text = _URL_PASSWORD.sub(lambda match: mask("url_password", match[0]), text)
     if "email" in sought:
         text = _without_emails(text, mask)
+        if " AT " in text and " DOT " in text:
+            text = _SPELT_EMAIL.sub(lambda match: mask("email", match[0]), text)
     if "iban" in sought:
         text = _IBAN.sub(lambda match: _masked_iban(match, mask), text)
     if "ip" in sought:

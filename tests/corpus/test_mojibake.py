@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from foundling.corpus.document import Document
+from foundling.corpus.legacy import from_legacy
 from foundling.corpus.steps import mojibake
 
 DIRTY = Path(__file__).parents[3] / "shared" / "data" / "corpora" / "dirty.jsonl"
@@ -97,3 +98,40 @@ def test_dirty_crawl() -> None:
         except ValueError:
             continue
         assert cleaned(row["text"]).text == (row["clean"] if row["kind"] == "mojibake" else row["text"]), row["id"]
+
+
+LEGACY = {
+    "gbk": "显示每个文件所在的文件系统的信息，默认显示所有文件系统。",
+    "cp1251": "Строки данного формата определяют порядок поиска в справочных разделах.",
+    "koi8-r": "Строки данного формата определяют порядок поиска в справочных разделах.",
+    "shift_jis": "このプログラムは、指定されたファイルの内容を表示する。日本語の文章も扱う。",
+    "euc_kr": "이 프로그램은 지정한 파일의 내용을 화면에 보여 줍니다. 한국어 문장도 다룹니다.",
+    "big5": "顯示每個檔案所在的檔案系統的資訊，預設顯示所有檔案系統。",
+    "iso8859-7": "Το πρόγραμμα αυτό εμφανίζει τα περιεχόμενα των αρχείων στην οθόνη.",
+}
+
+
+@pytest.mark.parametrize("encoding", LEGACY)
+def test_legacy_encodings_read_as_latin_1(encoding: str) -> None:
+    text = LEGACY[encoding] + "\nA line in English.\n" + LEGACY[encoding] + " gzip -9"
+    lines = text.encode(encoding).decode("latin-1")
+    assert from_legacy(lines) == (text, 2)
+    answer = STEP.apply(Document("a", lines, "s", "d"))
+    assert isinstance(answer, Document)
+    assert answer.text == text
+    assert answer.found == {"mojibake": 2}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Où est-il allé, l’été dernier ? « Çà et là », répondit-elle… Noël – à Pâques",
+        "Þórður sá æði öfund, ðað ááá ééé íí óóó",
+        "¡¡¡Olé!!! ¿¿Qué?? ÀÈÌÒÙ ÁÉÍÓÚ ÄÖÜ ÃÕÑ ÂÊÎÔÛ",
+        "ÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄ\n³ menu ³\nÀÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÙ",
+        "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖ×ØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõö÷øùúûüýþÿ",
+        "°°°·····°°°´´´´´``¨¨¨¨¸¸¸¸¤¤¤¤ºª«»§¶",
+    ],
+)
+def test_what_is_no_legacy_encoding(text: str) -> None:
+    assert from_legacy(text) == (text, 0)

@@ -33,6 +33,8 @@ PERSONAL = {
         "ann (at) example.org",
         "ann[at]example[dot]org",
         "A.B@EXAMPLE.COM",
+        "ann.b AT mail DOT example DOT org",
+        "o.petrov@почта.example",
     ],
     "phone": [
         "+1 (303) 555 0189",
@@ -105,6 +107,10 @@ def test_personal_data_is_masked(kind: str, text: str, around: str) -> None:
         "我的电话：62511234",
         "张三，13912345678，住在北京",
         "☎ 26 35 41",
+        "Teléfono 13912345678",
+        "tél. : 01 23 45 67 89",
+        "Тел.: 495 123-45-67",
+        "電話番号：03-1234-5678",
     ],
 )
 def test_phones_by_what_stands_before(text: str) -> None:

@@ -49,6 +49,7 @@ _CODE = re.compile(
 _MIN_TAGS, _MAX_CHARACTERS_A_TAG = 3, 1000
 _MIN_KNOWN_SHARE = 0.9
 _MAX_MARKDOWN, _MAX_CODE_SHARE = 2, 0.1
+_TAGS_A_MARK = 5
 _MAX_PASSES = 3  # for HTML that was escaped once more: `&lt;p&gt;`
 
 
@@ -82,13 +83,15 @@ def is_html(text: str) -> bool:
         return False
     bare = _UNREAD.sub(" ", text).strip()
     tags = _TAG.findall(bare)
+    num_attributes = sum(bool(attributes.strip()) for _, _, attributes, _ in tags)
     names = [name.lower() for _, name, _, _ in tags]
     num_known = sum(name in _KNOWN for name in names)
     if len(tags) < 2 or num_known < _MIN_KNOWN_SHARE * len(tags) or not _is_balanced(tags):
         return False
     prose = _TAG.sub("", _SHOWN_CODE.sub("", bare))
     if bare.startswith("<") and bare.endswith((">", ";")) and any(name in _BLOCKS for name in names):
-        num_marks = len(_MARKDOWN.findall(prose))
+        # As many as tags make likely: a page may quote its code so, and a page in Markdown has few tags.
+        num_marks = len(_MARKDOWN.findall(prose)) - num_attributes // _TAGS_A_MARK
     elif len(tags) < _MIN_TAGS or len(prose) > _MAX_CHARACTERS_A_TAG * len(tags):
         return False
     else:

@@ -5,6 +5,8 @@ doi:10.5281/zenodo.2591652) with its repairs of encodings only: quotes, ligature
 what somebody wrote and stay. UTF-8 read as GBK, which ftfy does not know, is ours: `鈥檚` is what is left of `’s`, and
 `浣犲ソ` of `你好`. The bytes of good Chinese in GBK are almost never UTF-8, so a line that is mends itself.
 
+Text in a legacy encoding that was read as Latin-1 or cp1252 is mended by `corpus/legacy.py`.
+
 Lines are mended one by one, because pages are put together from parts. A line is looked at only where a character
 that a first byte of UTF-8 may have become stands before one of a later byte: most lines cost one search.
 """
@@ -16,6 +18,7 @@ from ftfy import TextFixerConfig, fix_encoding
 
 from foundling.core.config import PartConfig
 from foundling.corpus.document import Document, Drop
+from foundling.corpus.legacy import from_legacy
 
 REASONS: dict[str, str] = {}
 
@@ -39,7 +42,12 @@ class Config(PartConfig):
 class Mojibake:
     def apply(self, document: Document) -> Document | Drop:
         text = document.text
-        if text.isascii() or (_SUSPECT.search(text) is None and _GBK_SUSPECT.search(text) is None):
+        if text.isascii():
+            return document
+        text, num_legacy = from_legacy(text)
+        if num_legacy:
+            return document.with_text(text, mojibake=num_legacy)
+        if _SUSPECT.search(text) is None and _GBK_SUSPECT.search(text) is None:
             return document
         lines = text.split("\n")
         mended = [line if line.isascii() else _mended(line) for line in lines]
