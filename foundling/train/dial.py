@@ -21,9 +21,11 @@ def shape_of_depth(depth: int) -> dict[str, int]:
     return {"layers": depth, "width": HEAD_WIDTH * depth, "heads": depth}
 
 
-def default_lr(width: int) -> float:
-    """Peak rate of AdamW for a model of this width."""
-    return float(f"{_REFERENCE_LR * math.sqrt(_REFERENCE_WIDTH / width):.2g}")
+def default_lr(width: int, *, goes_on: bool = False) -> float:
+    """Peak rate of AdamW for a model of this width; goes_on: a tenth of it, since what trained weights know is not
+    to be lost."""
+    factor = 0.1 if goes_on else 1.0
+    return float(f"{factor * _REFERENCE_LR * math.sqrt(_REFERENCE_WIDTH / width):.2g}")
 
 
 def default_tokens(num_weights: int) -> int:

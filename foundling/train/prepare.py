@@ -164,7 +164,9 @@ def _tokenizer(recipe: Recipe, folder: Path, corpora: list[Corpus]) -> tuple[Tok
     inputs = {f"corpus-{i}": corpus.key for i, corpus in enumerate(corpora)}
     if wanted.path and (path / "tokenizer.json").exists():
         logger.info("tokenizer: %s is there already; it is used as it is", path)
-        if holds(path, "tokenizer") and read_manifest(path, "tokenizer")["inputs"] != inputs:
+        if holds(path, "tokenizer") and set(read_manifest(path, "tokenizer")["inputs"].values()) != set(
+            inputs.values()
+        ):
             logger.warning("tokenizer: %s was trained on other text than this run's", path)
         return load_tokenizer(path), path
     assert isinstance(wanted.train, TokenizerConfig)

@@ -149,7 +149,7 @@ class Model(Strict):
             name for name, v in (("size", self.size), ("depth", self.depth), ("from", self.start)) if v is not None
         ]
         if len(given) != 1:
-            raise ValueError(f"give one of size, depth or from; got {' and '.join(given) or 'none'}")
+            raise ValueError(f"give one of size, depth or from; got {' and '.join(given) or 'none'}{_instead(given)}")
         if self.start is not None and self.embeddings is not None:
             raise ValueError("give one of from and embeddings: the given model has embeddings already")
         if self.start is None:
@@ -179,6 +179,11 @@ class Model(Strict):
             hint = nearest(str(self.size), list(known))
             raise ValueError(f"size must be one of {', '.join(known)}" + (f"; did you mean {hint!r}?" if hint else ""))
         return dict(known[self.size])
+
+
+def _instead(given: list[str]) -> str:
+    """How the model of a recipe is replaced by a given one on the command line."""
+    return "; from replaces the whole entry: 'model={from: DIR}' tokenizer=null" if "from" in given else ""
 
 
 def _sizes() -> dict[str, dict[str, Any]]:

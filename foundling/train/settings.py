@@ -104,7 +104,7 @@ def settle(
         batch_rows=batch_rows,
         micro_batch_rows=_micro_batch_rows(recipe, row_length, batch_rows // data_size, device),
         total_steps=total_steps,
-        lr=getattr(recipe.optimizer, "lr", None) or dial.default_lr(width),
+        lr=getattr(recipe.optimizer, "lr", None) or dial.default_lr(width, goes_on=recipe.model.start is not None),
         precision=precision.name,
         compiled=_compiled(recipe, seconds, device),
         phases=_phases(recipe, tokens_per_step, total_steps, data_size, device),
