@@ -14,7 +14,7 @@ them: Daft gives them Python's own names (`psm_` and random letters), which say 
 
 import asyncio
 import os
-import tempfile
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
-from foundling.corpus.memory import alone, give_back
+from foundling.corpus.memory import give_back
 from foundling.corpus.rows import CLEANED, READ
 from foundling.corpus.segment import Segment
 
@@ -44,10 +44,11 @@ some. Copies on the way make several times as much memory of it."""
 WAVE_BYTES = 256 << 20
 """Bytes of rows that go to a Ray cluster at a time. Each wave starts its workers anew."""
 LARGE_BYTES = 8 << 20
-"""Bytes of rows of a batch that holds a document so large that only one worker may have such a batch in work: the steps
-need some twenty times as much memory (a list of a text's words alone takes ten times)."""
-_FEWEST_BATCHES = 2
-"""Batches that may be on their way however large they are: with one alone Daft waits for the next one for ever."""
+"""Bytes of a batch after which a worker hands its free memory back: the steps need some twenty times as much (a list
+of a text's words alone takes ten times), and the allocator would keep it."""
+PATIENCE_SECONDS = 60.0
+"""How long a batch larger than all that may be under way waits for the one before it. Without end it must not: in some
+arrangements Daft hands on a batch only when the next one comes."""
 _POLL_SECONDS = 0.002
 _READ = daft.Schema.from_pyarrow_schema(READ)
 _CLEANED = daft.DataType.from_arrow_type(pa.struct(list(CLEANED)))
@@ -71,22 +72,19 @@ def run_segment(
         yield from map(segment.run, batches())
         return
     gate = _Gate(IN_FLIGHT_BYTES * workers)
-    with tempfile.NamedTemporaryFile(prefix="foundling-") as turn:
-        steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(
-            list(configs), is_last, list(redacting), turn.name
-        )
-        frame = _Source(batches, gate).read()
-        frame = frame.select(steps.run(*(daft.col(name) for name in READ.names)).alias("row"))
-        results = frame.to_arrow_iter(results_buffer_size=max(2, workers))
-        try:
-            for result in results:
-                gate.release(result.num_rows)
-                yield pa.RecordBatch.from_struct_array(result.column("row")).cast(CLEANED)
-            if gate.error is not None:
-                raise gate.error
-        finally:
-            gate.shut()
-            results.close()
+    steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(list(configs), is_last, list(redacting))
+    frame = _Source(batches, gate).read()
+    frame = frame.select(steps.run(*(daft.col(name) for name in READ.names)).alias("row"))
+    results = frame.to_arrow_iter(results_buffer_size=max(2, workers))
+    try:
+        for result in results:
+            gate.release(result.num_rows)
+            yield pa.RecordBatch.from_struct_array(result.column("row")).cast(CLEANED)
+        if gate.error is not None:
+            raise gate.error
+    finally:
+        gate.shut()
+        results.close()
 
 
 def run_on_ray(
@@ -144,23 +142,17 @@ def _ray_cores() -> int:
 class _Steps:
     """A segment as Daft calls it: columns in, one struct column out, so that text crosses the border once."""
 
-    def __init__(
-        self, configs: list[PartConfig], is_last: bool, redacting: list[PartConfig], turn: str | None = None
-    ) -> None:
-        """turn: a file whose lock a worker holds while it has a large batch in work; None: no limit."""
+    def __init__(self, configs: list[PartConfig], is_last: bool, redacting: list[PartConfig]) -> None:
         self._segment = Segment(configs, is_last, redacting)
-        self._turn = turn
 
     @daft.method.batch(return_dtype=_CLEANED)
     def run(self, *columns: Any) -> pa.Array:
         arrays = [column.to_arrow() for column in columns]
         batch = pa.RecordBatch.from_arrays(arrays, schema=READ)
-        if self._turn is None or batch.nbytes < LARGE_BYTES:
-            return self._segment.run(batch).to_struct_array()
-        with alone(self._turn):
-            cleaned = self._segment.run(batch).to_struct_array()
+        cleaned = self._segment.run(batch).to_struct_array()
+        if batch.nbytes >= LARGE_BYTES:
             give_back()
-            return cleaned
+        return cleaned
 
 
 class _Gate:
@@ -170,6 +162,7 @@ class _Gate:
         self._max_bytes = max_bytes
         self._portions: deque[list[int]] = deque()  # [rows, bytes]
         self._num_bytes = 0
+        self._since = time.monotonic()  # of the last batch that came or left
         self._lock = Lock()
         self.is_shut = False
         self.error: Exception | None = None
@@ -178,9 +171,11 @@ class _Gate:
         with self._lock:
             self._portions.append([batch.num_rows, batch.nbytes])
             self._num_bytes += batch.nbytes
+            self._since = time.monotonic()
 
     def release(self, num_rows: int) -> None:
         with self._lock:
+            self._since = time.monotonic()
             while num_rows and self._portions:
                 portion = self._portions[0]
                 taken = min(num_rows, portion[0])
@@ -195,8 +190,9 @@ class _Gate:
 
     @property
     def is_full(self) -> bool:
-        enough = self._num_bytes >= self._max_bytes and len(self._portions) >= _FEWEST_BATCHES
-        return enough and not self.is_shut
+        if self.is_shut or self._num_bytes < self._max_bytes:
+            return False
+        return len(self._portions) > 1 or time.monotonic() - self._since < PATIENCE_SECONDS
 
 
 class _Source(DataSource):
@@ -227,10 +223,10 @@ class _Task(DataSourceTask):
 
     async def read(self) -> AsyncIterator[Any]:
         batches = self._batches()
-        while (batch := self._next(batches)) is not None:
+        while True:
             while self._gate.is_full:
                 await asyncio.sleep(_POLL_SECONDS)
-            if self._gate.is_shut:
+            if self._gate.is_shut or (batch := self._next(batches)) is None:
                 return
             self._gate.enter(batch)
             yield daft.recordbatch.RecordBatch.from_arrow_record_batches([batch], READ)

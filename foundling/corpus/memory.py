@@ -1,23 +1,9 @@
-"""What keeps workers that share a machine's memory from needing much of it at the same time."""
+"""Memory that a process does not need any more."""
 
 import ctypes
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pyarrow as pa
-
-if sys.platform != "win32":
-    import fcntl
-
-
-@contextmanager
-def alone(file: str) -> Iterator[None]:
-    """Waits until no other process is inside this block with the same file; one that dies inside leaves it."""
-    with open(file, "ab") as held:
-        if sys.platform != "win32":
-            fcntl.flock(held, fcntl.LOCK_EX)
-        yield
 
 
 def give_back() -> None:

@@ -1,7 +1,6 @@
 """A corpus folder's figures for people: one HTML page that stands alone, made from what the manifest holds."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -10,11 +9,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 
 from foundling.core.registry import load_part, part_names
-from foundling.corpus.diff import Piece, pieces, visible
+from foundling.corpus.diff import pieces, visible
 
 _MAX_TAGS = 40
 _PRIVACY = "privacy"
-_HIDDEN = re.compile(r"[^\W_]")
 
 
 def render(counts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -108,7 +106,12 @@ def _figures(counts: Mapping[str, Any]) -> list[tuple[str, str]]:
         (f"{splits['valid']['num_documents']:,}", f"valid documents, {size(splits['valid']['num_bytes'])}"),
     ]
     dropped = sum(sum(step["dropped"].values()) for step in counts["steps"])
-    personal = sum(sum(step["found"].values()) for step in counts["steps"] if step["step"] == _PRIVACY)
+    personal = sum(
+        number
+        for step in counts["steps"]
+        for what, number in step["found"].items()
+        if step["step"] == _PRIVACY and what != "url"  # of which many stand in any text, and stay
+    )
     duplicates = sum(
         number for step in counts["steps"] for reason, number in step["dropped"].items() if "duplicate" in reason
     )
@@ -170,20 +173,13 @@ def _changes(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
             "share": _share(step["num_changed"], step["num_documents_in"]),
             "num_bytes": step["num_bytes_in"] - step["num_bytes"] if not step["dropped"] else None,
             "examples": [
-                {"id": example["id"], "pieces": _shown(step["step"], pieces(example["before"], example["after"]))}
+                {"id": example["id"], "pieces": pieces(example["before"], example["after"])}
                 for example in step["changes"]
             ],
         }
         for step in counts["steps"]
         if step["num_changed"]
     ]
-
-
-def _shown(step: str, change: Sequence[Piece]) -> list[Piece]:
-    """A change as the page shows it: a page may be passed on, so personal data that was masked is not on it."""
-    if step != _PRIVACY:
-        return list(change)
-    return [(what, _HIDDEN.sub("•", text) if what == "gone" else text) for what, text in change]
 
 
 def _found(counts: Mapping[str, Any]) -> list[dict[str, Any]]:

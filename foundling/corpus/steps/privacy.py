@@ -40,7 +40,7 @@ REASONS = {
 }
 
 _CHARACTER = re.compile(r"[^\W_]")
-_HIDDEN = "\u2588"
+_HIDDEN = "\u2022"
 
 Action = Literal["mask", "drop", "keep"]
 
@@ -101,7 +101,7 @@ class Privacy:
         return document.with_text(text, **found)
 
     def redact(self, text: str) -> str:
-        """The text for people to see what kind of thing stands where: what is masked or dropped has `█` for characters.
+        """The text for people to see what kind of thing stands where: what is masked or dropped has `•` for characters.
 
         As long as before, whatever `mask` is.
         """
