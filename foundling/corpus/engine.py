@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
-from foundling.corpus.memory import give_back
+from foundling.corpus.memory import give_back, return_large
 from foundling.corpus.rows import CLEANED, READ
 from foundling.corpus.segment import Segment
 
@@ -71,6 +71,7 @@ def run_segment(
         segment = Segment(configs, is_last, redacting)
         yield from map(segment.run, batches())
         return
+    return_large()
     gate = _Gate(IN_FLIGHT_BYTES * workers)
     steps = daft.cls(use_process=True, max_concurrency=workers)(_Steps)(list(configs), is_last, list(redacting))
     frame = _Source(batches, gate).read()
@@ -143,6 +144,7 @@ class _Steps:
     """A segment as Daft calls it: columns in, one struct column out, so that text crosses the border once."""
 
     def __init__(self, configs: list[PartConfig], is_last: bool, redacting: list[PartConfig]) -> None:
+        return_large()
         self._segment = Segment(configs, is_last, redacting)
 
     @daft.method.batch(return_dtype=_CLEANED)
