@@ -51,9 +51,16 @@ _NOT_OF_THE_RESULT = {"workers", "engine"}
 _SMALL_BYTES = 8 << 20  # below, starting worker processes (a second) costs more than they save
 
 
+def _presets() -> dict[str, list[Any]]:
+    known: dict[str, list[Any]] = yaml.safe_load(
+        files("foundling.corpus").joinpath("presets.yaml").read_text(encoding="utf-8")
+    )
+    return known
+
+
 def preset(name: str) -> list[PartConfig]:
     """The steps of `plain` or `crawl`, as `presets.yaml` lists them. Raises ValueError for any other name."""
-    known = yaml.safe_load(files("foundling.corpus").joinpath("presets.yaml").read_text(encoding="utf-8"))
+    known = _presets()
     if name not in known:
         hint = nearest(name, list(known))
         asked = f"; did you mean {hint!r}?" if hint else ""
@@ -94,7 +101,12 @@ class Config(Strict):
     @field_validator("steps", mode="before")
     @classmethod
     def _of_preset(cls, value: Any) -> Any:
-        return preset(value) if isinstance(value, str) else value
+        if not isinstance(value, list):
+            return preset(value) if isinstance(value, str) else value
+        known = _presets()  # a preset may stand among steps: [crawl, {kind: decontaminate, ...}]
+        return [
+            step for item in value for step in (preset(item) if isinstance(item, str) and item in known else [item])
+        ]
 
     @field_validator("source", "domain", mode="before")
     @classmethod

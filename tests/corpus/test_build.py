@@ -15,7 +15,7 @@ import zstandard
 
 from foundling.core.config import validate
 from foundling.core.errors import UserError
-from foundling.corpus.build import Config, build_corpus
+from foundling.corpus.build import Config, build_corpus, preset
 from foundling.corpus.document import Document
 from foundling.corpus.folder import Corpus, open_corpus
 from foundling.corpus.shards import dropped_rows, problem_rows
@@ -398,3 +398,8 @@ def test_real_dirty_lines_are_counted(tmp_path: Path) -> None:
     assert counts["problems"]["malformed_line"]["count"] == 3
     assert counts["steps"][1]["dropped"] == {"too_short": 6}
     assert counts["steps"][2]["dropped"] == {"duplicate": 12}
+
+
+def test_a_preset_may_stand_among_steps() -> None:
+    kinds = [step.kind for step in Config.model_validate({"steps": ["plain", {"kind": "whitespace"}]}).steps]
+    assert kinds == [*(step.kind for step in preset("plain")), "whitespace"]
