@@ -5,8 +5,8 @@
 DIRTY.jsonl: lines with `id`, `text`, `kind` (the fault, `clean` or `chinese`), and where it applies `clean` (what a
 perfect cleaner gives back), `pii` (strings to mask); some lines may be no JSON. What the steps did to a document tells
 one fault: the reason for which it went, else the first of HTML, mojibake, boilerplate, personal data, control
-characters and URLs that was found in it. Precision and recall are of that. Texts, masks and line numbers are checked against the
-corpus folder that `build_corpus` wrote, which must agree with the steps run one by one.
+characters and URLs that was found in it. Precision and recall are of that. Texts, masks and line numbers are
+checked against the corpus folder that `build_corpus` wrote, which must agree with the steps run one by one.
 
 --clean: good texts, each built with the same steps; prints what was dropped of each, by reason. Prints one line of JSON
 at the end.

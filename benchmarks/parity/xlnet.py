@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Callable
 
-import torch
 from torch.nn import functional as F
 from transformers import XLNetLMHeadModel
 
@@ -19,7 +18,8 @@ def parity(make: Callable[[str], Training]) -> dict[str, float]:
     """Largest relative difference of loss and gradients in fp32, and of our bf16 loss. make: a run, by precision."""
     ours = make("fp32")
     batch = micro_batches(ours)[0]
-    assert batch.ranks_N is not None and batch.target_index_M is not None
+    assert batch.ranks_N is not None
+    assert batch.target_index_M is not None
     scale = Scale(1 / batch.num_targets, 1 / batch.num_rows)
     loss = ours.trainee(batch, scale)["permutation"]
     loss.backward()
