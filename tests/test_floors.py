@@ -14,6 +14,7 @@ FLOORS = [
     {"models", "heads", "peft"},
     {"parallel"},
     {"objectives"},
+    {"decoding"},
     {"tasks"},
     {"continual", "experts", "evaluation"},
     {"train"},

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from foundling.core.errors import UserError
 from foundling.data.batch import rows_batch
+from foundling.decoding.beam import beam_search
+from foundling.decoding.begin import check_ids
+from foundling.decoding.detokenize import StreamDecoder
+from foundling.decoding.generate import generate
 from foundling.evaluation.perplexity import document_end, perplexity
 from foundling.models.gpt import Gpt
-from foundling.serve.beam import beam_search
-from foundling.serve.begin import check_ids
-from foundling.serve.detokenize import StreamDecoder
-from foundling.serve.generate import generate
 from foundling.serve.text_model import TextModel
 from foundling.tokenizers.base import Tokenizer
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from foundling.core.errors import UserError
+from foundling.decoding.beam import beam_search
+from foundling.decoding.detokenize import StreamDecoder
+from foundling.decoding.generate import generate
 from foundling.models.seq2seq import Seq2Seq
 from foundling.objectives.seq2seq import end_id, start_id
-from foundling.serve.beam import beam_search
-from foundling.serve.detokenize import StreamDecoder
-from foundling.serve.generate import generate
 from foundling.serve.text_model import TextModel
 from foundling.tokenizers.base import Tokenizer
 

@@ -13,8 +13,8 @@ from foundling.models.hub import save_model
 from foundling.serve.language_model import LanguageModel
 from foundling.serve.load import load
 from foundling.tokenizers.base import Tokenizer
+from tests.decoding.test_generate import greedy, logits_of
 from tests.serve.conftest import small_model
-from tests.serve.test_generate import greedy, logits_of
 
 
 def test_a_run_folder_and_a_model_folder_load_the_same(model_folder: Path) -> None:

@@ -12,8 +12,8 @@ from foundling.models.hub import save_model
 from foundling.serve.load import load
 from foundling.serve.source_model import SourceModel
 from foundling.tokenizers.base import Tokenizer
+from tests.decoding.test_beam import small_seq2seq
 from tests.serve.conftest import small_model
-from tests.serve.test_beam import small_seq2seq
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from foundling.core.config import Strict, validate
 from foundling.core.errors import UserError
+from foundling.decoding.begin import check_ids, finite, read_next, read_prompts, room_for
 from foundling.models.gpt import Gpt
 from foundling.models.seq2seq import Seq2Seq
-from foundling.serve.begin import check_ids, finite, read_next, read_prompts, room_for
 
 _PROMPTS_AT_ONCE = 32
 """Prompts that are decoded side by side; memory grows with them, times the beams."""

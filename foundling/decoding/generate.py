@@ -8,10 +8,10 @@ import torch
 
 from foundling.core.config import validate
 from foundling.core.errors import UserError
+from foundling.decoding.begin import check_ids, finite, read_next, read_prompts, room_for
+from foundling.decoding.sampling import Sampling, draw, filtered
 from foundling.models.gpt import Gpt
 from foundling.models.seq2seq import Seq2Seq
-from foundling.serve.begin import check_ids, finite, read_next, read_prompts, room_for
-from foundling.serve.sampling import Sampling, draw, filtered
 
 Step = tuple[int | None, ...]
 """The next token of each sample; None for a sample that has ended."""

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from foundling.core.registry import load_part
-from foundling.serve.detokenize import StreamDecoder
+from foundling.decoding.detokenize import StreamDecoder
 from foundling.tokenizers.base import Tokenizer
 from tests.serve.conftest import TEXT
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from foundling.serve.sampling import Sampling, draw, filtered
+from foundling.decoding.sampling import Sampling, draw, filtered
 
 transformers = pytest.importorskip("transformers")
 

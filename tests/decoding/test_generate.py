@@ -8,9 +8,9 @@ import torch
 
 from foundling.core.errors import UserError
 from foundling.data.batch import rows_batch
+from foundling.decoding.generate import generate
 from foundling.models.gpt import Cache, Gpt, last_logits
 from foundling.models.hub import save_model
-from foundling.serve.generate import generate
 from tests.serve.conftest import small_model
 
 KINDS = {
@@ -58,7 +58,7 @@ def test_greedy_with_the_cache_is_greedy_without(kind: str, monkeypatch: pytest.
     expected = greedy(model, PROMPT, 20)
     assert len(set(expected)) > 3, "the model must say something"
     assert [step for (step,) in generate(model, PROMPT, max_tokens=20, temperature=0)] == expected
-    monkeypatch.setattr("foundling.serve.begin._PIECE_TOKENS", 4)
+    monkeypatch.setattr("foundling.decoding.begin._PIECE_TOKENS", 4)
     assert [step for (step,) in generate(model, PROMPT, max_tokens=20, temperature=0)] == expected
 
 

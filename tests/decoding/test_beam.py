@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from foundling.core.errors import UserError
+from foundling.decoding.beam import Beam, Hypothesis, beam_search
+from foundling.decoding.generate import generate
 from foundling.models.gpt import Gpt
 from foundling.models.hub import save_model
 from foundling.models.seq2seq import Config, Seq2Seq, Sources
-from foundling.serve.beam import Beam, Hypothesis, beam_search
-from foundling.serve.generate import generate
 from tests.serve.conftest import small_model
 
 START, STOP = 0, 1
@@ -33,7 +33,7 @@ def small_seq2seq(vocab_size: int = 4, std: float = 0.5, **keys: Any) -> Seq2Seq
 def log_probabilities(model: Gpt | Seq2Seq, prompt: list[int], text: list[int]) -> list[float]:
     """Of each token of a text that follows the prompt, without a cache."""
     if isinstance(model, Gpt):
-        from tests.serve.test_generate import logits_of
+        from tests.decoding.test_generate import logits_of
 
         logits = logits_of(model, prompt + text[:-1])[len(prompt) - 1 :]
     else:

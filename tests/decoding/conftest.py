@@ -1,0 +1,3 @@
+from tests.serve.conftest import model_folder, tokenizer
+
+__all__ = ["model_folder", "tokenizer"]
