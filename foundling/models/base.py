@@ -46,8 +46,9 @@ class Model(Protocol):
         """What a loss reads: the answer at the batch's targets."""
         ...
 
-    def encode(self, batch: Batch) -> Tensor:
-        """Hidden states [N, D] of all tokens after the last block and norm: what task heads read."""
+    def encode(self, batch: Batch, wanted_W: Tensor | None = None) -> Tensor:
+        """Hidden states after the last block and norm, which task heads read: of all tokens [N, D], or [W, D] of
+        those that are wanted (int64 [W], places among the N)."""
         ...
 
     def blocks(self) -> Sequence[nn.Module]:

@@ -110,6 +110,10 @@ class Config(Strict):
         """Whether a layer's tokens see their whole row."""
         return self.math == "bert" or layer % self.global_every == 0
 
+    def bare(self) -> "Config":
+        """The same encoder without heads, for a head of a task."""
+        return self.model_copy(update={"top": "none"})
+
     def build(self) -> "Bert":
         return Bert(self)
 
@@ -263,9 +267,9 @@ class Bert(nn.Module):
         next_RC = None if self.next is None else self.next(self._pooled(first_RD))
         return Hidden(self.head(x_MD), self.embedding.weight, self.head.bias, next_RC)
 
-    def encode(self, batch: Batch) -> Tensor:
-        """Hidden states [N, D] of all tokens, after the last norm."""
-        return self._stream(batch, None)
+    def encode(self, batch: Batch, wanted_W: Tensor | None = None) -> Tensor:
+        """Hidden states after the last norm: [N, D] of all tokens, or [W, D] of those that are wanted."""
+        return self._stream(batch, wanted_W)
 
     def _stream(self, batch: Batch, wanted_W: Tensor | None) -> Tensor:
         """Hidden states after the last norm: at all N positions, or at those that are wanted."""

@@ -96,6 +96,10 @@ class Config(Strict):
             return self.mlp_width
         return 4 * self.width if self.math == "gpt2" else max(64, round(8 * self.width / 3 / 64) * 64)
 
+    def bare(self) -> "Config":
+        """The same decoder without a head of its own, for a head of a task."""
+        return self.model_copy(update={"tied": True})
+
     def build(self) -> "Gpt":
         return Gpt(self)
 
@@ -215,10 +219,11 @@ class Gpt(nn.Module):
         x_ND = self._stream(batch.tokens_N, batch.positions_N, self._rows(batch))
         return self._answer(x_ND if batch.target_index_M is None else x_ND[batch.target_index_M])
 
-    def encode(self, batch: Batch) -> Tensor:
-        """Hidden states [N, D] of all tokens, after the last norm."""
-        hidden_ND: Tensor = self.norm(self._stream(batch.tokens_N, batch.positions_N, self._rows(batch)))
-        return hidden_ND
+    def encode(self, batch: Batch, wanted_W: Tensor | None = None) -> Tensor:
+        """Hidden states after the last norm: [N, D] of all tokens, or [W, D] of those that are wanted."""
+        x_ND = self._stream(batch.tokens_N, batch.positions_N, self._rows(batch))
+        hidden_WD: Tensor = self.norm(x_ND if wanted_W is None else x_ND[wanted_W])
+        return hidden_WD
 
     def _rows(self, batch: Batch) -> "Rows":
         assert batch.prefix_R is None or self.config.prefix, "the config says that no row has a prefix"

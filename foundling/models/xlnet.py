@@ -62,6 +62,8 @@ class Config(Strict):
     """Longest row, tokens: what was trained for. The mathematics has no limit."""
     tied: bool = True
     """Whether the head shares the embedding's weights."""
+    top: Literal["lm", "none"] = "lm"
+    """What stands on the blocks: the language-model head, or nothing, for a head of a task."""
     norm_eps: float = 1e-12
     """Added to the variance in every norm."""
     init_std: float = 0.02
@@ -90,6 +92,10 @@ class Config(Strict):
     @property
     def inner_width(self) -> int:
         return self.mlp_width or 4 * self.width
+
+    def bare(self) -> "Config":
+        """The same model without a head of its own, for a head of a task."""
+        return self.model_copy(update={"top": "none"})
 
     def build(self) -> "XLNet":
         return XLNet(self)
@@ -206,10 +212,10 @@ class XLNet(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.width)
-        self.query = nn.Parameter(torch.zeros(1, config.width))
-        """What every query state starts from."""
+        self.query = nn.Parameter(torch.zeros(1, config.width), requires_grad=config.top == "lm")
+        """What every query state starts from; without a head nothing asks for such states."""
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.head = Head(config)
+        self.head = Head(config) if config.top == "lm" else None
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.layers)
@@ -228,6 +234,7 @@ class XLNet(nn.Module):
         memory: states [.., D] of the batch's memory tokens for each layer; None: computed, without gradient, if the
         batch has such tokens.
         """
+        assert self.head is not None, "a model without a head gives hidden states: encode"
         if batch.ranks_N is None:
             batch = replace(batch, ranks_N=batch.positions_N + 1)
         memory = self._remember(batch) if memory is None else memory
@@ -247,9 +254,13 @@ class XLNet(nn.Module):
             x_UD = layer(_of_fixed_size(x_UD, batch.memory is not None), num_tokens, last, streams, where, remembered)
         return Hidden(x_UD, self.embedding.weight if self.head.weight is None else self.head.weight, self.head.bias)
 
-    def encode(self, batch: Batch, memory: Sequence[Tensor] | None = None) -> Tensor:
-        """Content states [N, D] of all tokens after the last block; without ranks in the batch all see all."""
-        return self.states(batch, memory)[-1]
+    def encode(
+        self, batch: Batch, wanted_W: Tensor | None = None, memory: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Content states after the last block: [N, D] of all tokens, or [W, D] of those that are wanted; without ranks
+        in the batch all see all."""
+        states_ND = self.states(batch, memory)[-1]
+        return states_ND if wanted_W is None else states_ND[wanted_W]
 
     def states(self, batch: Batch, memory: Sequence[Tensor] | None = None) -> list[Tensor]:
         """Content states [N, D] before each block and after the last: those before are what memory holds."""

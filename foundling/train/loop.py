@@ -16,7 +16,6 @@ from foundling.core.log import logger
 from foundling.data.batch import Batch
 from foundling.data.rows import Row
 from foundling.objectives.base import Scale
-from foundling.train.prepare import documents_of_row
 from foundling.train.state import Training
 
 
@@ -179,6 +178,4 @@ def _not_finite(training: Training, batches: list[Batch], loss: float, norm: flo
 
 
 def _name(training: Training, row: Row) -> str:
-    stream, name = training.data.train[row.source], training.data.names[row.source]
-    documents = documents_of_row(stream, row.start, row.num_tokens)
-    return f"sample {row.sample} ({name}, tokens from {row.start}, documents {documents[0]} to {documents[-1]})"
+    return f"sample {row.sample} ({training.data.name_of(row)})"

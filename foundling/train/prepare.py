@@ -16,6 +16,7 @@ from foundling.corpus import build as corpus_build
 from foundling.corpus import folder as corpus_folder
 from foundling.corpus.folder import Corpus, open_corpus
 from foundling.data.mixture import Mixture
+from foundling.data.rows import Row
 from foundling.data.store import Tag, TokenStore, TokenStream, build_store
 from foundling.tokenizers.base import Tokenizer, TokenizerConfig, load_tokenizer
 from foundling.tokenizers.train import train_tokenizer
@@ -39,6 +40,17 @@ class Data:
     valid_names: list[str]
     inputs: dict[str, str]
     """Keys of the corpora, the tokenizer and the stores, for the run's manifest."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How much there is, for the run's manifest."""
+        splits = {"train": self.train, "valid": self.valid}
+        return {f"{name}_tokens": sum(stream.num_tokens for stream in split) for name, split in splits.items()}
+
+    def name_of(self, row: Row) -> str:
+        """Where a training row comes from, so that a bad one can be looked up."""
+        documents = documents_of_row(self.train[row.source], row.start, row.num_tokens)
+        return f"{self.names[row.source]}, tokens from {row.start}, documents {documents[0]} to {documents[-1]}"
 
 
 def prepare(recipe: Recipe, folder: Path) -> Data:

@@ -338,6 +338,11 @@ def read_recipe(path: Path | str, assignments: tuple[str, ...] = ()) -> Recipe:
     return validate(Recipe, data, str(path))
 
 
+def assignments(overrides: dict[str, Any]) -> tuple[str, ...]:
+    """Keyword overrides of Python as the command line has them."""
+    return tuple(f"{key}={yaml.safe_dump(value).removesuffix('...' + chr(10))}" for key, value in overrides.items())
+
+
 def recipe_from(data: dict[str, Any]) -> Recipe:
     """A recipe from plain data, checked like a file's."""
     return validate(Recipe, data, "recipe")

@@ -34,26 +34,29 @@ def load_config(folder: Path | str) -> Any:
     return _read_config(Path(folder))[1]
 
 
-def _read_config(folder: Path) -> tuple[Format, Any]:
+def _read_config(folder: Path, form: Format | None = None) -> tuple[Format, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise UserError(f"a model folder must hold a {CONFIG_FILE}", got=str(folder))
     data = read_json(path)
     if not isinstance(data, dict):
         raise UserError(f"{path} must hold a JSON object", got=type(data).__name__)
-    form = format_of(data, str(path))
+    form = form or format_of(data, str(path))
     return form, form.read_config(ConfigReader(data, str(path)), str(path))
 
 
-def load_model(folder: Path | str, *, dtype: torch.dtype = torch.float32) -> nn.Module:
+def load_model(
+    folder: Path | str, *, dtype: torch.dtype = torch.float32, form: Format | None = None
+) -> nn.Module:
     """The model of a Hugging Face folder of a known family, on the CPU, in `dtype`.
 
+    form: how the folder is read; None: as its `model_type` says.
     The files are memory-mapped while they are read; the model holds its own memory. Code in the folder is never run.
     UserError: an unknown family, a config key whose meaning we do not compute, any weight that is missing, unexpected,
     misshapen or not finite, a file of ours that is not the one that was written.
     """
     folder = Path(folder)
-    form, config = _read_config(folder)
+    form, config = _read_config(folder, form)
     stored = Weights(folder, form)
     _verify(folder, stored.paths)
     config, useless = form.fitted(config, stored.names)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foundling.core.config import resolved
 from foundling.core.errors import UserError
 from foundling.core.files import whole_folder, write_json, write_manifest, write_text
 from foundling.core.registry import load_part, part_names
@@ -46,19 +47,22 @@ def save_model(
     weights: Mapping[str, Tensor] | None = None,
     inputs: dict[str, str] | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    form: Format | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a model folder, whole or not at all: config, weights, generation defaults, tokenizer, card, manifest.
 
     tokenizer: its special tokens' ids go into config.json and generation_config.json. generation: further keys of
     generation_config.json (temperature, top_p, ...). card: see `model_card`. dtype: of the weights in the file; None:
     as they are. weights: whole tensors by our parameter names that stand for the model's own, such as fp32 masters or
-    a sharded model's gathered parameters. inputs: name -> sha256 or key of what the model was made from.
+    a sharded model's gathered parameters. inputs: name -> sha256 or key of what the model was made from. form: how it
+    is written; None: the format of its config. beside: further JSON files, by name.
     UserError: no format writes this config, the tokenizer has more ids than the model, a weight is missing or not
     finite, the disk is full, or the written folder, loaded again, does not answer random tokens as the weights do.
     """
     folder = Path(folder)
     config: Any = model.config
-    form = format_for(config)
+    form = form or format_for(config)
     if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
         raise UserError(
             f"a model of {config.vocab_size} ids must have a tokenizer of at most as many",
@@ -81,6 +85,8 @@ def save_model(
     facts |= {key: getattr(config, key) for key in ("layers", "width", "heads", "vocab_size", "max_positions")}
     with whole_folder(folder) as temporary:
         write_json(temporary / CONFIG_FILE, described)
+        for name, value in (beside or {}).items():
+            write_json(temporary / name, value)
         if generates:
             ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_id", None) for role in ("bos", "eos", "pad")}
             known_ids = {key: value for key, value in ids.items() if value is not None}
@@ -97,7 +103,7 @@ def save_model(
         write_manifest(
             temporary,
             "model",
-            settings=config.model_dump(),
+            settings=resolved(config),
             inputs={**({"tokenizer": tokenizer.sha256} if tokenizer else {}), **(inputs or {})},
             counts={"parameters": num_parameters},
         )
@@ -116,7 +122,7 @@ def _must_answer_alike(
     tokens_RT = torch.randint(0, config.vocab_size, shape, generator=generator)
     batch = rows_batch(tokens_RT, tokens_RT)
     with torch.inference_mode():
-        ours, theirs = (form.probe(model.eval(), batch) for model in (live, load_model(written)))
+        ours, theirs = (form.probe(model.eval(), batch) for model in (live, load_model(written, form=form)))
     worst = max((a - b).abs().max().item() for a, b in zip(ours, theirs, strict=True))
     if not worst <= _PROBE_TOLERANCE:
         raise UserError(

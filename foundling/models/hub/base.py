@@ -100,6 +100,10 @@ class ConfigReader:
     def fault(self, text: str) -> None:
         self._faults.append(text)
 
+    def with_values(self, **values: Any) -> "ConfigReader":
+        """The same config.json with other values for some keys."""
+        return ConfigReader({**self._data, **values}, self._what)
+
     def finish(self) -> None:
         """Raises `UserError` where a key was faulty or is not known."""
         for key in sorted(_shared_keys("must_be_off")):

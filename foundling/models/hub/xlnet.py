@@ -98,11 +98,12 @@ class Format(base.Format):
         found = [
             Weight("embedding.weight", (self.embedding,)),
             Weight("query", ("transformer.mask_emb",), lambda theirs: theirs[0][0], lambda ours: (ours[None],)),
-            Weight("head.bias", ("lm_loss.bias",)),
         ]
         for i in range(config.layers):
             found += _layer_weights(f"layers.{i}.", f"transformer.layer.{i}.", config)
-        if not config.tied:
+        if config.top == "lm":
+            found.append(Weight("head.bias", ("lm_loss.bias",)))
+        if config.top == "lm" and not config.tied:
             found.append(Weight("head.weight", (self.head,)))
         return found
 

@@ -1,0 +1,161 @@
+"""A run from its recipe to its folder: what pretraining and fine-tuning have in common."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import yaml
+
+import foundling
+from foundling.core.config import differences, resolved
+from foundling.core.errors import UserError
+from foundling.core.files import MANIFEST, hash_of, write_json, write_text
+from foundling.core.log import JsonLines, logger
+from foundling.parallel.checkpoint import read_state
+from foundling.parallel.world import World, enter_world
+from foundling.train.loop import Callback, run_loop
+from foundling.train.machine import describe
+from foundling.train.run import Run
+from foundling.train.settings import Settings
+from foundling.train.state import Training, checkpoints, load_checkpoint, newest_checkpoint
+
+_FREE_ON_RESUME = ("checkpoint.", "evaluate.", "parallel.", "track", "train.log_every", "out", "name")
+"""Keys that change nothing of what is learnt, so a resumed run may change them."""
+
+
+class Kind(Protocol):
+    """What differs between kinds of runs."""
+
+    def prepare(self, recipe: Any, folder: Path) -> Any:
+        """The data, made where it is missing; it has `inputs`, the keys of what it was made from."""
+        ...
+
+    def build(self, recipe: Any, data: Any, folder: Path, world: World, settings: Settings | None) -> Training:
+        """All live objects at the first step. settings: those of the run to resume; None: settled now."""
+        ...
+
+    def callbacks(self, training: Training, identity: dict[str, Any]) -> list[Callback]:
+        """What happens around steps. identity: what a resume must match."""
+        ...
+
+    def finish(self, training: Training) -> None:
+        """Model folder, summary and report of a run that ended or was stopped politely; every process calls it."""
+        ...
+
+
+def run_recipe(recipe: Any, kind: Kind, *, resume: bool) -> Run:
+    """Trains what a recipe declares. resume: go on from the newest checkpoint of the run folder, to the bit."""
+    folder = recipe.folder
+    _refuse_mixing(folder, resume)
+    checkpoint = newest_checkpoint(folder) if resume else None
+    state = None if checkpoint is None else _whole_state(checkpoint)
+    identity: dict[str, Any] = {"recipe": resolved(recipe)}
+    _must_match(state, identity)
+    world = enter(recipe)
+    data = prepare_once(recipe, kind, folder, world)
+    identity["inputs"] = data.inputs
+    _must_match(state, identity)
+    training = kind.build(recipe, data, folder, world, None if state is None else _settings(state, world))
+    torch.manual_seed(recipe.seed + world.data_rank)  # what trains may draw; a checkpoint holds where each stands
+    if checkpoint is not None and state is not None:
+        load_checkpoint(training, checkpoint, state)
+        logger.info("resumed from step %d of %d", training.step, training.settings.total_steps)
+    callbacks = kind.callbacks(training, identity)
+    if world.is_first:
+        _describe_run(training, identity)
+        training.sinks = [JsonLines(folder / "metrics.jsonl", training.step if resume else None)]
+        training.sinks += [track.build(folder, training.step if resume else None) for track in recipe.track]
+    try:
+        run_loop(training, callbacks)
+    finally:
+        for sink in training.sinks:
+            sink.close()
+    kind.finish(training)
+    world.close()
+    return Run(folder, training.stop_signal, world.is_first)
+
+
+def _whole_state(checkpoint: Path) -> dict[str, Any]:
+    """The state of a checkpoint, or what is wrong with it and how to go on without it."""
+    try:
+        return read_state(checkpoint)
+    except UserError as error:
+        older = [path.name for path in checkpoints(checkpoint.parent) if path != checkpoint]
+        way_out = f"remove {checkpoint} to go on from {older[-1]}" if older else "start a new run with another out=DIR"
+        raise UserError("the newest checkpoint must be whole", got=str(error).split(";")[0], do=way_out) from error
+
+
+def enter(recipe: Any) -> World:
+    """Joins the other processes; all but the first fall silent unless something is wrong."""
+    world = enter_world(recipe.parallel.tensor)
+    if not world.is_first:
+        logger.setLevel("WARNING")
+    return world
+
+
+def prepare_once(recipe: Any, kind: Kind, folder: Path, world: World) -> Any:
+    """The first process builds what is missing; the others find it built."""
+    if world.is_first:
+        data = kind.prepare(recipe, folder)
+        world.barrier()
+        return data
+    world.barrier()
+    return kind.prepare(recipe, folder)
+
+
+def _refuse_mixing(folder: Path, resume: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(
+            "the run folder must be a folder, or new", got=f"the file {folder}", do="choose another out=DIR"
+        )
+    if not resume and checkpoints(folder):
+        raise UserError(
+            f"{folder} holds a run already (step {checkpoints(folder)[-1].name[11:]})",
+            do="add --resume to go on with it, or choose another out=DIR",
+        )
+
+
+def _settings(state: dict[str, Any], world: World) -> Settings:
+    settings = Settings(**state["settings"])
+    share = settings.batch_rows // world.data_size
+    if settings.batch_rows % world.data_size:
+        raise UserError(
+            f"the batch of {settings.batch_rows} rows must fall evenly over the processes", got=world.data_size
+        )
+    return replace(settings, micro_batch_rows=min(settings.micro_batch_rows, share))
+
+
+def _must_match(state: dict[str, Any] | None, identity: dict[str, Any]) -> None:
+    """A resumed run must be the same run: the same recipe where it matters, the same data, the same tokenizer."""
+    if state is None:
+        return
+    found = [
+        line
+        for key in identity
+        for line in differences(state[key], identity[key], "" if key == "recipe" else key)
+        if not line.startswith(_FREE_ON_RESUME)
+    ]
+    if found:
+        raise UserError(
+            "--resume must continue the same run; what differs: " + ", ".join(found),
+            do="undo that, or start a new run with another out=DIR",
+        )
+
+
+def _describe_run(training: Training, identity: dict[str, Any]) -> None:
+    """recipe.yaml and manifest.json: what the run is made of, before it trains."""
+    folder = training.folder
+    text = yaml.safe_dump(identity["recipe"], sort_keys=False, allow_unicode=True)
+    write_text(folder / "recipe.yaml", text)
+    manifest = {
+        "kind": "run",
+        "key": hash_of(identity),
+        "settings": {**identity, "settled": training.settings.as_json()},
+        "inputs": identity["inputs"],
+        "counts": {"weights": sum(p.numel() for p in training.model.parameters()), **training.data.counts},
+        "code": {"foundling": foundling.__version__},
+        "machine": describe(),
+        "files": {},
+    }
+    write_json(folder / MANIFEST, manifest)
