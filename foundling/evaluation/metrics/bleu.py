@@ -1,0 +1,50 @@
+"""Corpus BLEU of translations (Papineni et al. 2002), by sacrebleu (Post 2018, arXiv:1804.08771); 0 to 100."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from sacrebleu import __version__
+from sacrebleu.metrics.bleu import BLEU
+
+from foundling.evaluation.metrics._sacrebleu import sacrebleu_sums
+from foundling.evaluation.metrics._texts import script_of_golds, text_lists
+from foundling.evaluation.metrics.base import MetricConfig, Sums, examples_of
+
+
+class Config(MetricConfig):
+    """sacrebleu's settings; others are left as they are there."""
+
+    kind: str = "bleu"
+    """Name of the part."""
+    tokenize: Literal["auto", "13a", "intl", "zh", "char", "none"] = "auto"
+    """sacrebleu's tokenizer; auto: 13a, and zh where references are in a script without spaces."""
+    lowercase: bool = False
+    """Whether case makes no difference."""
+
+    def build(self) -> "Bleu":
+        return Bleu(self)
+
+
+class Bleu:
+    best = "bleu"
+    higher_is_better = True
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        case = "lc" if config.lowercase else "mixed"
+        self.settings = f"corpus BLEU by sacrebleu, tok:{config.tokenize}|case:{case}|smooth:exp|version:{__version__}"
+
+    def score(self, golds: Sequence[Any], answers: Sequence[Any]) -> Sums:
+        """golds: the reference texts of each example, at least one. answers: texts, not tokenized."""
+        examples = examples_of(golds, answers)
+        references, tokenize = text_lists(golds), self.config.tokenize
+        if tokenize == "auto":
+            tokenize = "zh" if script_of_golds(references) == "cjk" else "13a"
+        measure = BLEU(lowercase=self.config.lowercase, tokenize=tokenize)
+        return sacrebleu_sums(
+            measure,
+            references,
+            answers,
+            examples,
+            lambda score: {"bleu": float(score.score), "brevity_penalty": float(score.bp)},
+        )
