@@ -5,7 +5,7 @@ An answer gets the best of what it gets against each accepted text. Before two t
 - `en`: lower case; ASCII punctuation goes; the words a, an and the go; words stand between white space;
 - `zh`: lower case; all punctuation goes; each Chinese character (U+4E00 - U+9FA5) is a word, and what stands between
   them is cut at white space. That is MLQA's rule (arXiv:1910.07475) for the Chinese of MLQA and XQuAD. The script of
-  CMRC 2018 counts the longest common run of characters instead of the common ones, so its F1 is never higher.
+  CMRC 2018 counts the longest common run of words instead of the common ones, so its F1 is another, and lower.
 
 F1 is that of the two bags of words. Where no answer is right, "" gets 1 and every other answer 0. An accepted text of
 which nothing is left counts as none, as in SQuAD 2.0's script.
