@@ -254,9 +254,7 @@ class XLNet(nn.Module):
             x_UD = layer(_of_fixed_size(x_UD, batch.memory is not None), num_tokens, last, streams, where, remembered)
         return Hidden(x_UD, self.embedding.weight if self.head.weight is None else self.head.weight, self.head.bias)
 
-    def encode(
-        self, batch: Batch, wanted_W: Tensor | None = None, memory: Sequence[Tensor] | None = None
-    ) -> Tensor:
+    def encode(self, batch: Batch, wanted_W: Tensor | None = None, memory: Sequence[Tensor] | None = None) -> Tensor:
         """Content states after the last block: [N, D] of all tokens, or [W, D] of those that are wanted; without ranks
         in the batch all see all."""
         states_ND = self.states(batch, memory)[-1]

@@ -13,6 +13,7 @@ which nothing is left counts as none, as in SQuAD 2.0's script.
 
 # Shapes: N = examples.
 
+import math
 import re
 import string
 import sys
@@ -71,10 +72,10 @@ class Squad:
         def figures(sums_23: np.ndarray, num: int) -> dict[str, float]:
             exact, f1, _ = (sums_23.sum(0) / num).tolist()
             found = {"f1": f1, "exact_match": exact}
-            for name, (exact, f1, number) in zip(("answerable", "unanswerable"), sums_23.tolist(), strict=True):
-                if mixed:
-                    found[f"f1/{name}"] = f1 / number if number else float("nan")
-                    found[f"exact_match/{name}"] = exact / number if number else float("nan")
+            if mixed:
+                for name, (exact, f1, number) in zip(("answerable", "unanswerable"), sums_23.tolist(), strict=True):
+                    found[f"f1/{name}"] = f1 / number if number else math.nan
+                    found[f"exact_match/{name}"] = exact / number if number else math.nan
             return found
 
         return Sums(_settings(language), True, examples, sums_N23, figures)

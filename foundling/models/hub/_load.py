@@ -45,9 +45,7 @@ def _read_config(folder: Path, form: Format | None = None) -> tuple[Format, Any]
     return form, form.read_config(ConfigReader(data, str(path)), str(path))
 
 
-def load_model(
-    folder: Path | str, *, dtype: torch.dtype = torch.float32, form: Format | None = None
-) -> nn.Module:
+def load_model(folder: Path | str, *, dtype: torch.dtype = torch.float32, form: Format | None = None) -> nn.Module:
     """The model of a Hugging Face folder of a known family, on the CPU, in `dtype`.
 
     form: how the folder is read; None: as its `model_type` says.

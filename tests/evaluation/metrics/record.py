@@ -1,6 +1,6 @@
 """Records what seqeval and rouge-score say to random inputs: `python -m tests.evaluation.metrics.record`.
 
-Both packages are only needed here: neither is released any more, and they bring nltk and an old build.
+Both packages are needed only here: their last releases are of 2020 and 2022, and they bring nltk and an old build.
 """
 
 import importlib.metadata
