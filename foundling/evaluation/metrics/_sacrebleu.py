@@ -12,18 +12,19 @@ from foundling.evaluation.metrics.base import Sums
 
 
 def sacrebleu_sums(
+    name: str,
     measure: "sacrebleu.metrics.base.Metric",
     references: Sequence[Sequence[str]],
     answers: Sequence[Any],
     examples: str,
     figures: Callable[[Any], dict[str, float]],
 ) -> Sums:
-    """What sacrebleu counts in each answer. figures: from one of sacrebleu's scores."""
+    """What sacrebleu counts in each answer. name: stands before its signature; figures: from one of its scores."""
     # One stream for each reference, and None where an example has fewer: what sacrebleu takes.
     streams = list(map(list, zip_longest(*references)))
     counts_N = np.array(measure._extract_corpus_statistics(answer_texts(answers), streams))
     return Sums(
-        f"sacrebleu {measure.get_signature()}",
+        f"{name}|{measure.get_signature()} (sacrebleu)",
         True,
         examples,
         counts_N,

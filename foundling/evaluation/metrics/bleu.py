@@ -32,7 +32,7 @@ class Bleu:
     def __init__(self, config: Config) -> None:
         self.config = config
         case = "lc" if config.lowercase else "mixed"
-        self.settings = f"corpus BLEU by sacrebleu, tok:{config.tokenize}|case:{case}|smooth:exp|version:{__version__}"
+        self.settings = f"BLEU|case:{case}|eff:no|tok:{config.tokenize}|smooth:exp|version:{__version__} (sacrebleu)"
 
     def score(self, golds: Sequence[Any], answers: Sequence[Any]) -> Sums:
         """golds: the reference texts of each example, at least one. answers: texts, not tokenized."""
@@ -41,10 +41,5 @@ class Bleu:
         if tokenize == "auto":
             tokenize = "zh" if script_of_golds(references) == "cjk" else "13a"
         measure = BLEU(lowercase=self.config.lowercase, tokenize=tokenize)
-        return sacrebleu_sums(
-            measure,
-            references,
-            answers,
-            examples,
-            lambda score: {"bleu": float(score.score), "brevity_penalty": float(score.bp)},
-        )
+        figures = lambda score: {"bleu": float(score.score), "brevity_penalty": float(score.bp)}
+        return sacrebleu_sums("BLEU", measure, references, answers, examples, figures)

@@ -36,10 +36,14 @@ class Chrf:
     def __init__(self, config: Config) -> None:
         self.config = config
         case = "lc" if config.lowercase else "mixed"
-        self.settings = f"chrF2 by sacrebleu, nc:6|nw:{config.word_order}|case:{case}|version:{__version__}"
+        self.name = "chrF2" + "+" * config.word_order
+        counted = f"case:{case}|eff:yes|nc:6|nw:{config.word_order}|space:no"
+        self.settings = f"{self.name}|{counted}|version:{__version__} (sacrebleu)"
 
     def score(self, golds: Sequence[Any], answers: Sequence[Any]) -> Sums:
         """golds: the reference texts of each example, at least one. answers: texts."""
         examples = examples_of(golds, answers)
         measure = CHRF(word_order=self.config.word_order, lowercase=self.config.lowercase)
-        return sacrebleu_sums(measure, text_lists(golds), answers, examples, lambda score: {"chrf": float(score.score)})
+        references = text_lists(golds)
+        figures = lambda score: {"chrf": float(score.score)}
+        return sacrebleu_sums(self.name, measure, references, answers, examples, figures)

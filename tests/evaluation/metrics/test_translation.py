@@ -41,12 +41,14 @@ def test_figures_and_signature_are_those_of_sacrebleu(seed: int, num_references:
     wanted = bleu.corpus_score(said, streams(golds))
     found = Bleu(**settings).build().score(golds, said)
     assert found.figures() == {"bleu": wanted.score, "brevity_penalty": wanted.bp}
-    assert found.settings == f"sacrebleu {bleu.get_signature()}"
+    assert found.settings == f"BLEU|{bleu.get_signature()} (sacrebleu)"
+    assert found.settings.replace(f"nrefs:{num_references}|", "") == Bleu(tokenize="13a", **settings).build().settings
     assert f"nrefs:{num_references}|" in found.settings
     wanted = chrf.corpus_score(said, streams(golds))
     found = Chrf(word_order=2, **settings).build().score(golds, said)
     assert found.figures() == {"chrf": wanted.score}
-    assert found.settings == f"sacrebleu {chrf.get_signature()}"
+    assert found.settings == f"{wanted.name}|{chrf.get_signature()} (sacrebleu)"
+    assert found.settings.replace(f"nrefs:{num_references}|", "") == Chrf(word_order=2, **settings).build().settings
     index = np.random.default_rng(seed).integers(12, size=12)
     again = bleu.corpus_score([said[i] for i in index], streams([golds[i] for i in index]))
     assert Bleu(**settings).build().score(golds, said).figures(index)["bleu"] == again.score
