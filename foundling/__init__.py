@@ -17,10 +17,11 @@ _HOME = {
     "UserError": "foundling.core.errors",
     "load": "foundling.serve.load",
     "LanguageModel": "foundling.serve.language_model",
+    "finetune": "foundling.train.finetune",
     "pretrain": "foundling.train.pretrain",
     "Run": "foundling.train.run",
 }
-__all__ = ["LanguageModel", "Run", "UserError", "__version__", "load", "pretrain"]
+__all__ = ["LanguageModel", "Run", "UserError", "__version__", "finetune", "load", "pretrain"]
 
 
 def __getattr__(name: str) -> Any:

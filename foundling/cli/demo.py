@@ -82,8 +82,9 @@ def _train(source: Path, out: Path) -> bool:
 
     from foundling.core.config import resolved
     from foundling.train.machine import choose_precision, device_here
-    from foundling.train.pretrain import is_finished, pretrain, start_over
+    from foundling.train.pretrain import pretrain, start_over
     from foundling.train.recipe import recipe_from
+    from foundling.train.session import is_finished
     from foundling.train.state import checkpoints
 
     with _stage("machine") as said:

@@ -17,6 +17,8 @@ VERBS = {
     "tokenizer": "train a tokenizer, and see how well it fits the text",
     "data": "see what a model will see of its text, before it trains",
     "pretrain": "train a language model from a recipe",
+    "finetune": "train a model to answer: labels, entities, relations, questions, translations, ...",
+    "predict": "let a fine-tuned model answer a file of examples",
     "evaluate": "score a model on text that it never saw",
     "generate": "let a model write on from a prompt",
 }

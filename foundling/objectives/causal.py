@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from foundling.core.config import PartConfig
+from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
 from foundling.data.batch import Batch, rows_batch
 from foundling.data.order import Weights
@@ -23,6 +23,7 @@ from foundling.data.prefix import PrefixRow, PrefixRows
 from foundling.data.rows import Row, Rows, Samples, Stream
 from foundling.models.base import Model
 from foundling.objectives.base import Scale
+from foundling.optim.losses.base import PLAIN, Shape, shape_of
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
 from foundling.tokenizers.base import Tokenizer
 
@@ -32,6 +33,9 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Config(PartConfig):
     kind: str = "causal"
     """Name of the part."""
+    loss: Annotated[PartConfig, Part("optim.losses")] | None = None
+    """How wrong tokens are weighed in training: label_smoothing, focal, or cross_entropy with a z_loss; None: cross
+    entropy. What is told of validation is always cross entropy."""
     prefix: tuple[Share, Share] | None = None
     """Share of each row that is a prefix, in [0, 1): a number, or [least, largest], drawn for each row. None: none."""
 
@@ -54,15 +58,18 @@ class Config(PartConfig):
 
     def build(self, tokenizer: Tokenizer) -> "Causal":
         end_id = tokenizer.eos_id if tokenizer.eos_id is not None else tokenizer.sep_id
-        return Causal(self.prefix, end_id)
+        return Causal(self.prefix, end_id, shape_of(self.loss))
 
 
 class Causal:
     pseudo_likelihood = False
 
-    def __init__(self, prefix: tuple[float, float] | None = None, end_id: int | None = None) -> None:
-        """prefix: least and largest share of a row that is prefix. end_id: the token between documents."""
-        self._prefix, self._end_id = prefix, end_id
+    def __init__(
+        self, prefix: tuple[float, float] | None = None, end_id: int | None = None, shape: Shape = PLAIN
+    ) -> None:
+        """prefix: least and largest share of a row that is prefix. end_id: the token between documents. shape: of the
+        loss."""
+        self._prefix, self._end_id, self._shape = prefix, end_id, shape
 
     @property
     def predicts_text(self) -> bool:
@@ -101,7 +108,13 @@ class Causal:
     def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
         out = model(batch)
         loss = linear_cross_entropy(
-            out.hidden_MD, out.head_weight_VD, batch.targets_M, scale.per_target, compiled, out.head_bias_V
+            out.hidden_MD,
+            out.head_weight_VD,
+            batch.targets_M,
+            scale.per_target,
+            compiled,
+            out.head_bias_V,
+            self._shape,
         )
         return {"causal": loss}
 

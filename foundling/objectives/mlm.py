@@ -26,6 +26,7 @@ from foundling.objectives._masking import Masker, Unit
 from foundling.objectives._words import ChineseWords, closing_marks, sentence_ends, word_starts
 from foundling.objectives.base import Scale
 from foundling.objectives.next.base import NextConfig
+from foundling.optim.losses.base import shape_of
 from foundling.optim.losses.linear_cross_entropy import BUFFER_BYTES, linear_cross_entropy
 from foundling.tokenizers.base import Tokenizer
 
@@ -33,6 +34,9 @@ from foundling.tokenizers.base import Tokenizer
 class Config(PartConfig):
     kind: str = "mlm"
     """Name of the part."""
+    loss: Annotated[PartConfig, Part("optim.losses")] | None = None
+    """How wrong tokens are weighed in training: label_smoothing, focal, or cross_entropy with a z_loss; None: cross
+    entropy. What is told of validation is always cross entropy."""
     mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Share of the tokens that are predicted, in (0, 1); each row has at least one. Special tokens do not count."""
     mask_share: Annotated[float, Field(ge=0, le=1)] = 0.8
@@ -74,6 +78,7 @@ class Mlm:
     pseudo_likelihood = True
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
+        self._shape = shape_of(config.loss)
         ids = {role: getattr(tokenizer, f"{role}_id") for role in ("mask", "cls", "sep")}
         if missing := [role for role, token_id in ids.items() if token_id is None]:
             raise UserError(
@@ -141,7 +146,13 @@ class Mlm:
         out = model(batch)
         parts = {
             "mlm": linear_cross_entropy(
-                out.hidden_MD, out.head_weight_VD, batch.targets_M, scale.per_target, compiled, out.head_bias_V
+                out.hidden_MD,
+                out.head_weight_VD,
+                batch.targets_M,
+                scale.per_target,
+                compiled,
+                out.head_bias_V,
+                self._shape,
             )
         }
         if self._next is not None:

@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from foundling.core.config import PartConfig
+from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
 from foundling.core.units import Count
 from foundling.data.batch import Batch
@@ -27,6 +27,7 @@ from foundling.data.order import Weights
 from foundling.data.rows import Row, Stream
 from foundling.models.base import Model
 from foundling.objectives.base import Scale
+from foundling.optim.losses.base import shape_of
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
 from foundling.tokenizers.base import Tokenizer
 
@@ -34,6 +35,9 @@ from foundling.tokenizers.base import Tokenizer
 class Config(PartConfig):
     kind: str = "permutation"
     """Name of the part."""
+    loss: Annotated[PartConfig, Part("optim.losses")] | None = None
+    """How wrong tokens are weighed in training: label_smoothing, focal, or cross_entropy with a z_loss; None: cross
+    entropy. What is told of validation is always cross entropy."""
     one_in: Annotated[int, Field(ge=1)] = 6
     """K: one in so many tokens of a row is predicted, the rest is context; 1: all are."""
     max_span: Annotated[int, Field(ge=1)] = 5
@@ -65,6 +69,7 @@ class Permutation:
     pseudo_likelihood = True
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
+        self._shape = shape_of(config.loss)
         self._config = config
         self.pseudo_likelihood = config.text_order == "others"
         self._end_id = tokenizer.eos_id if tokenizer.eos_id is not None else tokenizer.sep_id
@@ -90,7 +95,13 @@ class Permutation:
     def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
         out = model(batch)
         loss = linear_cross_entropy(
-            out.hidden_MD, out.head_weight_VD, batch.targets_M, scale.per_target, compiled, out.head_bias_V
+            out.hidden_MD,
+            out.head_weight_VD,
+            batch.targets_M,
+            scale.per_target,
+            compiled,
+            out.head_bias_V,
+            self._shape,
         )
         return {"permutation": loss}
 

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from foundling.core.config import PartConfig
+from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
 from foundling.data.batch import Batch
 from foundling.data.order import Weights
@@ -19,6 +19,7 @@ from foundling.data.rows import Row, Stream
 from foundling.data.spans import CutRows, SourceRow, Spans
 from foundling.models.base import Model
 from foundling.objectives.base import Scale
+from foundling.optim.losses.base import shape_of
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
 from foundling.tokenizers.base import Tokenizer
 
@@ -26,6 +27,9 @@ from foundling.tokenizers.base import Tokenizer
 class Config(PartConfig):
     kind: str = "seq2seq"
     """Name of the part."""
+    loss: Annotated[PartConfig, Part("optim.losses")] | None = None
+    """How wrong tokens are weighed in training: label_smoothing, focal, or cross_entropy with a z_loss; None: cross
+    entropy. What is told of validation is always cross entropy."""
     pretext: Literal["prefix", "spans"] = "prefix"
     """What plain text is made into. prefix: its first part is the source, the rest the target. spans: the source is
     the text with short spans cut out, the target is what they held (T5), which needs sentinel tokens."""
@@ -63,6 +67,7 @@ class Seq2Seq:
     predicts_text = False
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
+        self._shape = shape_of(config.loss)
         self._config = config
         self.start_id, self.end_id = start_id(tokenizer), end_id(tokenizer)
         self._sentinels: list[int] = []
@@ -137,7 +142,13 @@ class Seq2Seq:
     def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
         out = model(batch)
         loss = linear_cross_entropy(
-            out.hidden_MD, out.head_weight_VD, batch.targets_M, scale.per_target, compiled, out.head_bias_V
+            out.hidden_MD,
+            out.head_weight_VD,
+            batch.targets_M,
+            scale.per_target,
+            compiled,
+            out.head_bias_V,
+            self._shape,
         )
         return {"seq2seq": loss}
 

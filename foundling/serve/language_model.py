@@ -18,6 +18,7 @@ from foundling.decoding.generate import generate
 from foundling.evaluation.perplexity import document_end, perplexity
 from foundling.models.gpt import Gpt
 from foundling.serve.text_model import TextModel
+from foundling.tasks.base import Task
 from foundling.tokenizers.base import Tokenizer
 
 
@@ -26,9 +27,16 @@ class LanguageModel(TextModel):
 
     model: Gpt
 
-    def __init__(self, model: Gpt, tokenizer: Tokenizer, *, stop_ids: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        model: Gpt,
+        tokenizer: Tokenizer,
+        *,
+        stop_ids: frozenset[int] = frozenset(),
+        task: Task | None = None,
+    ) -> None:
         """stop_ids: ids that end a text besides the tokenizer's eos."""
-        super().__init__(model, tokenizer)
+        super().__init__(model, tokenizer, task)
         self.stop_ids = stop_ids if tokenizer.eos_id is None else stop_ids | {tokenizer.eos_id}
 
     @cached_property

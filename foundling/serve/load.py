@@ -5,31 +5,17 @@ from typing import Any
 
 import torch
 
-from foundling.core.errors import UserError
 from foundling.core.files import read_json
 from foundling.models.gpt import Gpt
-from foundling.models.hub import load_model
+from foundling.models.hub import find_model_dir, load_model
 from foundling.models.seq2seq import Seq2Seq
 from foundling.serve.language_model import LanguageModel
 from foundling.serve.source_model import SourceModel
 from foundling.serve.text_model import TextModel
+from foundling.tasks.folder import TASK_FILE, load_task
 from foundling.tokenizers.base import load_tokenizer
 
 _ID_FILES = ("generation_config.json", "config.json")
-
-
-def find_model_dir(path: Path | str) -> Path:
-    """The model folder that MODEL means: the folder itself, or the `model/` inside a run folder."""
-    path = Path(path).expanduser()
-    if not path.is_dir():
-        raise UserError("MODEL must be a run folder, a model folder or a Hugging Face folder", got=f"{path}, no folder")
-    if (path / "config.json").is_file():
-        return path
-    if (path / "model" / "config.json").is_file():
-        return path / "model"
-    if (path / "recipe.yaml").is_file():
-        raise UserError(f"the run folder {path} must hold a model/", got="none yet", do="finish the run (--resume)")
-    raise UserError(f"{path} must be a run folder with a model/, or hold a config.json", got="neither")
 
 
 def load(
@@ -38,20 +24,25 @@ def load(
     """What answers for the model of a run folder, a model folder or any Hugging Face folder of a known family.
 
     A decoder gives a `LanguageModel`, an encoder-decoder a `SourceModel`; other families a `TextModel`, which scores
-    text and generates none.
+    text and generates none. Where the model is fine-tuned, it answers examples too (`predict`).
 
     device: None: a CUDA device where there is one, else the CPU. dtype: of the weights. UserError: no such folder, a
     family or config we do not compute, faulty weights, no tokenizer, one with more ids than the model.
     """
     folder = find_model_dir(path)
-    model: Any = load_model(folder, dtype=dtype)
-    tokenizer = load_tokenizer(folder)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any
+    task = None
+    if (folder / TASK_FILE).is_file():
+        task, model = load_task(folder, dtype=dtype)
+        tokenizer = task.tokenizer
+    else:
+        model, tokenizer = load_model(folder, dtype=dtype), load_tokenizer(folder)
     if isinstance(model, Seq2Seq):
-        return SourceModel(model.to(chosen).eval(), tokenizer, stop_ids=_stop_ids(folder))
+        return SourceModel(model.to(chosen).eval(), tokenizer, stop_ids=_stop_ids(folder), task=task)
     if isinstance(model, Gpt):
-        return LanguageModel(model.to(chosen).eval(), tokenizer, stop_ids=_stop_ids(folder))
-    return TextModel(model.to(chosen).eval(), tokenizer)
+        return LanguageModel(model.to(chosen).eval(), tokenizer, stop_ids=_stop_ids(folder), task=task)
+    return TextModel(model.to(chosen).eval(), tokenizer, task=task)
 
 
 def _stop_ids(folder: Path) -> frozenset[int]:

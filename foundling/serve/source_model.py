@@ -10,15 +10,23 @@ from foundling.decoding.generate import generate
 from foundling.models.seq2seq import Seq2Seq
 from foundling.objectives.seq2seq import end_id, start_id
 from foundling.serve.text_model import TextModel
+from foundling.tasks.base import Task
 from foundling.tokenizers.base import Tokenizer
 
 
 class SourceModel(TextModel):
     """An encoder-decoder with its tokenizer; generates as a `LanguageModel` does."""
 
-    def __init__(self, model: Seq2Seq, tokenizer: Tokenizer, *, stop_ids: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        model: Seq2Seq,
+        tokenizer: Tokenizer,
+        *,
+        stop_ids: frozenset[int] = frozenset(),
+        task: Task | None = None,
+    ) -> None:
         """stop_ids: ids that end a target besides the tokenizer's end token."""
-        super().__init__(model, tokenizer)
+        super().__init__(model, tokenizer, task)
         self.start_id, self.end_id = start_id(tokenizer), end_id(tokenizer)
         self.stop_ids = stop_ids | {self.end_id}
 

@@ -2,8 +2,9 @@
 
 # Shapes: T = tokens, V = vocabulary.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,13 +14,18 @@ from foundling.core.errors import UserError
 from foundling.core.registry import load_part
 from foundling.data.batch import Batch
 from foundling.evaluation.likelihood import log_likelihoods
+from foundling.tasks.base import RowFault, Task
 from foundling.tokenizers.base import Tokenizer
+
+_EXAMPLES_AT_ONCE = 512
+"""Examples that are made rows together: enough that rows of like length meet."""
 
 
 class TextModel:
     """What `load` gives for a model that reads text; decoders and encoder-decoders also write it."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Any, tokenizer: Tokenizer, task: Task | None = None) -> None:
+        """task: what the model was fine-tuned for."""
         if tokenizer.vocab_size > model.config.vocab_size:
             raise UserError(
                 f"the tokenizer of a model of {model.config.vocab_size} ids must have at most as many",
@@ -28,6 +34,7 @@ class TextModel:
             )
         self.model = model
         self.tokenizer = tokenizer
+        self.task = task
 
     @property
     def config(self) -> Any:
@@ -37,9 +44,37 @@ class TextModel:
     def device(self) -> torch.device:
         return next(iter(self.model.parameters())).device
 
+    def predict(self, examples: Iterable[Any]) -> list[dict[str, Any]]:
+        """A fine-tuned model's answer to each example, in their order.
+
+        examples: mappings with the task's fields, as lines of its files; or texts, where the task reads one text.
+        UserError: the model was not fine-tuned; the first example that makes no sense.
+        """
+        return list(self.answers(examples))
+
+    def answers(self, examples: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """The same one after the other, for any number of examples in bounded memory."""
+        if self.task is None:
+            raise UserError("MODEL must be fine-tuned for a task to answer examples", got=f"a {self._family} model")
+        source = enumerate(examples)
+        while some := list(islice(source, _EXAMPLES_AT_ONCE)):
+            yield from self.task.answers(self.model, [self._example(number, one) for number, one in some])
+
+    def _example(self, number: int, given: Any) -> Any:
+        assert self.task is not None
+        data = {"text": given} if isinstance(given, str) else given
+        if not isinstance(data, Mapping):
+            raise UserError(f"example {number} must be a mapping or a text", got=type(given).__name__)
+        try:
+            return self.task.config.example(data, known=False)
+        except RowFault as fault:
+            raise UserError(f"example {number}: {fault}") from fault
+
     @cached_property
     def objective(self) -> Any:
         """The family's own objective, which knows how its texts are scored."""
+        if not self.config.objectives:
+            raise UserError("a model with a task's head answers examples (predict), and scores no text")
         kind = self.config.objectives[0]
         return load_part("objectives", kind).Config(kind=kind).build(self.tokenizer)
 
@@ -48,6 +83,8 @@ class TextModel:
 
         The ids are taken as they are: special tokens such as [CLS] are the caller's.
         """
+        if not self.config.objectives:
+            raise UserError("a model with a task's head answers examples (predict), and has no logits of tokens")
         tokens_T = torch.tensor([int(i) for i in ids])
         self._check(tokens_T.tolist())
         length = len(tokens_T)

@@ -4,6 +4,7 @@ meta device -> tensor parallel -> compile -> FSDP2 -> to_empty -> initial or loa
 (Wrapping by PEFT comes before tensor parallel, activation checkpointing before compile.)
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,46 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
         )  # fmt: skip
         settings = world.share(settings)
     samples = _samples(recipe, data, objective, rows, settings, world)
+
+    def fill_all() -> None:
+        fill(model, None if start is None else dict(start.named_parameters()), recipe.seed)
+        if recipe.model.embeddings is not None and not resumed:
+            fill_embedding(model, recipe.model.embeddings, data, recipe.seed)
+
+    any_size = len(samples) > 1 or _lengths_differ(samples[0])
+    return assemble(
+        recipe, data, folder, world, settings, model=model, objective=objective, samples=samples, any_size=any_size,
+        fill_weights=fill_all,
+    )  # fmt: skip
+
+
+def assemble(
+    recipe: Any,
+    data: Any,
+    folder: Path,
+    world: World,
+    settings: Settings,
+    *,
+    model: Any,
+    objective: Any,
+    samples: list[Samples],
+    any_size: bool,
+    fill_weights: Callable[[], None],
+) -> Training:
+    """From a model on the meta device and settled numbers to a run at its first step, of whatever kind.
+
+    any_size: whether batches hold different numbers of tokens. fill_weights: gives the model's parameters, which are
+    empty until then, their values.
+    """
     precision = choose_precision(settings.precision, world.device)
     trainee = Trainee(model, objective, settings.compiled)
-    apply_tensor_parallel(model, model.parallel_plan, config.groups, world)
+    apply_tensor_parallel(model, model.parallel_plan, model.config.groups, world)
     if settings.compiled:
-        compile_blocks(model.blocks(), any_size=len(samples) > 1 or _lengths_differ(samples[0]))
+        compile_blocks(model.blocks(), any_size=any_size)
     model.set_kernel("varlen" if world.device.type == "cuda" else "blockwise" if settings.compiled else "sdpa")
     apply_sharding(trainee, model.blocks(), world, precision.dtype)
     trainee.to_empty(device=world.device)
-    fill(model, start, recipe.seed)
-    if recipe.model.embeddings is not None and not resumed:
-        fill_embedding(model, recipe.model.embeddings, data, recipe.seed)
+    fill_weights()
     assert isinstance(recipe.optimizer, OptimizerConfig)
     assert isinstance(recipe.schedule, ScheduleConfig)
     rates = _with_default_rates(recipe.optimizer, model.lr_factors, settings.lr)

@@ -18,6 +18,7 @@ from foundling.corpus.folder import Corpus, open_corpus
 from foundling.data.mixture import Mixture
 from foundling.data.rows import Row
 from foundling.data.store import Tag, TokenStore, TokenStream, build_store
+from foundling.models.hub import find_model_dir
 from foundling.tokenizers.base import Tokenizer, TokenizerConfig, load_tokenizer
 from foundling.tokenizers.train import train_tokenizer
 from foundling.train.recipe import Corpus as CorpusRecipe
@@ -166,8 +167,7 @@ def store_of(corpus: Corpus, tokenizer: Tokenizer, folder: Path, tag: Tag = "sou
 def _tokenizer(recipe: Recipe, folder: Path, corpora: list[Corpus]) -> tuple[Tokenizer, Path]:
     if recipe.tokenizer is None:
         assert recipe.model.start is not None
-        start = Path(recipe.model.start)
-        start = start / "model" if (start / "model").is_dir() else start
+        start = find_model_dir(recipe.model.start)
         return load_tokenizer(start), start
     wanted = recipe.tokenizer
     path = Path(wanted.path) if wanted.path else folder / "tokenizer"

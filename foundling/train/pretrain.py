@@ -4,8 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from foundling.core.config import resolved
-from foundling.core.files import MANIFEST, read_json, read_manifest, write_json
+from foundling.core.files import MANIFEST, write_json
 from foundling.models.hub import save_model
 from foundling.models.word2vec import Word2Vec, write_vectors
 from foundling.parallel.world import World
@@ -56,14 +55,6 @@ def plan(recipe: Recipe) -> Settings:
     world, kind = enter(recipe), Pretraining()
     data = prepare_once(recipe, kind, recipe.folder, world)
     return kind.build(recipe, data, recipe.folder, world, None).settings
-
-
-def is_finished(folder: Path, recipe: Recipe) -> bool:
-    """Whether the run folder holds this very recipe's run, trained to its end."""
-    if not (folder / "summary.json").exists() or not (folder / MANIFEST).exists():
-        return False
-    summary, manifest = read_json(folder / "summary.json"), read_manifest(folder, "run")
-    return bool(summary.get("finished")) and manifest["settings"]["recipe"] == resolved(recipe)
 
 
 def _finish(training: Training) -> None:

@@ -11,7 +11,7 @@ from foundling.core.config import Part, PartConfig, Strict, override, read_yaml,
 from foundling.core.errors import UserError
 from foundling.core.registry import load_part, nearest, part_names
 from foundling.core.units import Count, Duration, length_of
-from foundling.models.hub import load_config
+from foundling.models.hub import find_model_dir, load_config
 from foundling.models.vectors import Embeddings
 from foundling.train.dial import shape_of_depth
 
@@ -199,16 +199,9 @@ class LengthPhase(Strict):
     """Tokens of a row."""
 
 
-class Train(Strict):
-    length: Annotated[Duration, length_of("tokens", "steps", "epochs")] | None = None
-    """How long to train; None: 20 tokens a weight."""
-    sequence_length: Annotated[Count, Field(ge=2)] | None = None
-    """Tokens of a row; None: by depth."""
-    phases: tuple[LengthPhase, ...] = ()
-    """Row lengths one after another, instead of sequence_length, with as many tokens a step in each: BERT's
-    [{share: 0.9, sequence_length: 128}, {share: 0.1, sequence_length: 512}]."""
-    batch: Annotated[Duration, length_of("tokens", "examples")] | None = None
-    """The whole batch of a step over all processes, in tokens or rows (`examples`); None: by length."""
+class Stepping(Strict):
+    """How steps are taken, of whatever kind of run."""
+
     micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Rows computed at once; auto: tuned to the machine. Changes speed and memory, not what is learnt."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -219,6 +212,18 @@ class Train(Strict):
     """Largest gradient norm; a larger gradient is scaled down to it."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between lines of metrics."""
+
+
+class Train(Stepping):
+    length: Annotated[Duration, length_of("tokens", "steps", "epochs")] | None = None
+    """How long to train; None: 20 tokens a weight."""
+    sequence_length: Annotated[Count, Field(ge=2)] | None = None
+    """Tokens of a row; None: by depth."""
+    phases: tuple[LengthPhase, ...] = ()
+    """Row lengths one after another, instead of sequence_length, with as many tokens a step in each: BERT's
+    [{share: 0.9, sequence_length: 128}, {share: 0.1, sequence_length: 512}]."""
+    batch: Annotated[Duration, length_of("tokens", "examples")] | None = None
+    """The whole batch of a step over all processes, in tokens or rows (`examples`); None: by length."""
 
     @model_validator(mode="after")
     def _phases_make_a_run(self) -> Self:
@@ -321,9 +326,7 @@ def _own_objective(recipe: dict[str, Any]) -> str:
     """The objective that the recipe's model family is trained by unless another is named."""
     model = recipe.get("model")
     if isinstance(model, dict) and isinstance(model.get("from"), str) and Path(model["from"]).is_dir():
-        start = Path(model["from"])
-        config = load_config(start / "model" if (start / "model").is_dir() else start)
-        return str(config.objectives[0])
+        return str(load_config(find_model_dir(model["from"])).objectives[0])
     family = model.get("family") if isinstance(model, dict) else None
     if isinstance(family, str) and family in part_names("models"):
         return str(load_part("models", family).Config.objectives[0])

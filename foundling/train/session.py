@@ -10,7 +10,7 @@ import yaml
 import foundling
 from foundling.core.config import differences, resolved
 from foundling.core.errors import UserError
-from foundling.core.files import MANIFEST, hash_of, write_json, write_text
+from foundling.core.files import MANIFEST, hash_of, read_json, read_manifest, write_json, write_text
 from foundling.core.log import JsonLines, logger
 from foundling.parallel.checkpoint import read_state
 from foundling.parallel.world import World, enter_world
@@ -104,6 +104,14 @@ def prepare_once(recipe: Any, kind: Kind, folder: Path, world: World) -> Any:
     return kind.prepare(recipe, folder)
 
 
+def is_finished(folder: Path, recipe: Any) -> bool:
+    """Whether the run folder holds this very recipe's run, trained to its end."""
+    if not (folder / "summary.json").exists() or not (folder / MANIFEST).exists():
+        return False
+    summary, manifest = read_json(folder / "summary.json"), read_manifest(folder, "run")
+    return bool(summary.get("finished")) and manifest["settings"]["recipe"] == resolved(recipe)
+
+
 def _refuse_mixing(folder: Path, resume: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(
@@ -146,6 +154,7 @@ def _must_match(state: dict[str, Any] | None, identity: dict[str, Any]) -> None:
 def _describe_run(training: Training, identity: dict[str, Any]) -> None:
     """recipe.yaml and manifest.json: what the run is made of, before it trains."""
     folder = training.folder
+    folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(identity["recipe"], sort_keys=False, allow_unicode=True)
     write_text(folder / "recipe.yaml", text)
     manifest = {

@@ -11,6 +11,7 @@ from foundling.core.log import logger
 from foundling.core.units import Duration, human
 from foundling.data.rows import Samples
 from foundling.train import dial
+from foundling.train.finetune_recipe import FinetuneRecipe
 from foundling.train.machine import Precision, can_compile, choose_precision
 from foundling.train.recipe import Recipe
 
@@ -118,6 +119,46 @@ def settle(
     return settings, precision
 
 
+def settle_examples(
+    recipe: FinetuneRecipe,
+    rows: Samples,
+    *,
+    width: int,
+    flops_per_token: float,
+    mean_tokens: float,
+    data_size: int,
+    device: torch.device,
+) -> Settings:
+    """Settings of a new fine-tuning, whose rows differ in length. mean_tokens: of a row."""
+    batch_rows = int(recipe.train.batch.value)
+    if batch_rows % data_size or batch_rows < 1:
+        raise UserError("train.batch in examples must be a multiple of the processes", got=f"{batch_rows}, {data_size}")
+    length = recipe.train.length
+    total_steps = length.steps(tokens_per_step=0, steps_per_epoch=rows.num_rows / batch_rows)
+    if total_steps < 1:
+        raise UserError("train.length must be at least one step", got=f"{length} of {rows.num_rows} rows")
+    precision = choose_precision(recipe.train.precision, device)
+    seconds = total_steps * batch_rows * mean_tokens * flops_per_token / precision.flops_per_second / 0.4
+    lr = getattr(recipe.optimizer, "lr", None)
+    if lr is None:
+        lr = dial.default_lr(width) if recipe.base is None else dial.default_finetuning_lr(width)
+    settings = Settings(
+        row_length=rows.row_length,
+        batch_rows=batch_rows,
+        micro_batch_rows=_micro_batch_rows(recipe, rows.row_length, batch_rows // data_size, device),
+        total_steps=total_steps,
+        lr=lr,
+        precision=precision.name,
+        compiled=_compiled(recipe, seconds, device),
+    )
+    logger.info(
+        "training: %s steps of %d examples (%.2f epochs), peak rate %g, %s%s",
+        f"{total_steps:,}", batch_rows, total_steps * batch_rows / rows.num_rows, settings.lr, settings.precision,
+        ", compiled" if settings.compiled else "",
+    )  # fmt: skip
+    return settings
+
+
 def _tokens_of(length: Duration, recipe: Recipe, rows: Samples) -> float:
     if length.unit == "tokens":
         return length.value
@@ -157,14 +198,14 @@ def _phases(
     return [asdict(stretch) for stretch in found]
 
 
-def _micro_batch_rows(recipe: Recipe, row_length: int, rows_here: int, device: torch.device) -> int:
+def _micro_batch_rows(recipe: Recipe | FinetuneRecipe, row_length: int, rows_here: int, device: torch.device) -> int:
     """The largest divisor of this process's rows within the limit, so that all micro-batches have one shape."""
     wanted = recipe.train.micro_batch
     limit = max(1, _MICRO_BATCH_TOKENS[device.type] // row_length) if wanted == "auto" else wanted
     return max(d for d in range(1, min(limit, rows_here) + 1) if rows_here % d == 0)
 
 
-def _compiled(recipe: Recipe, seconds: float, device: torch.device) -> bool:
+def _compiled(recipe: Recipe | FinetuneRecipe, seconds: float, device: torch.device) -> bool:
     asked = recipe.train.compile
     if asked is False:
         return False

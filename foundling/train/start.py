@@ -1,16 +1,16 @@
 """The weights that a run begins with: initial values, those of a given model, or word vectors for the embedding."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from foundling.core.errors import UserError
 from foundling.core.log import logger
-from foundling.models.hub import load_model
+from foundling.models.hub import find_model_dir, load_model
 from foundling.models.vectors import Embeddings, embed
 from foundling.models.vocabulary import extend_vocabulary
 from foundling.nn.init import place_
@@ -26,8 +26,7 @@ def start_weights(recipe: Recipe, data: Data) -> Any:
     """The model that the run starts from, on CPU in fp32, or None."""
     if recipe.model.start is None:
         return None
-    start = Path(recipe.model.start)
-    start = start / "model" if (start / "model").is_dir() else start
+    start = find_model_dir(recipe.model.start)
     model: Any = load_model(start)
     family = family_of(model.config)
     if recipe.model.family not in (None, family):
@@ -48,12 +47,12 @@ def family_of(config: Any) -> str:
     return str(type(config).__module__).rsplit(".", 1)[-1]
 
 
-def fill(model: Any, start: nn.Module | None, seed: int) -> None:
-    """Initial values of the seed, and over them those of the given model."""
-    if start is None:
+def fill(model: Any, weights: Mapping[str, Tensor] | None, seed: int) -> None:
+    """Initial values of the seed, and over them the given weights, by name."""
+    if weights is None:
         model.initialize(torch.Generator().manual_seed(seed))
         return
-    weights, wanted = dict(start.named_parameters()), dict(model.named_parameters())
+    wanted = dict(model.named_parameters())
     new = [name for name in wanted if name not in weights]
     if new:
         model.initialize(torch.Generator().manual_seed(seed))
@@ -63,7 +62,7 @@ def fill(model: Any, start: nn.Module | None, seed: int) -> None:
     if new:
         logger.info("weights: new, with initial values, for the given model has none: %s", ", ".join(sorted(new)))
     if left := sorted(weights.keys() - wanted.keys()):
-        logger.info("weights: left out, for the objective reads no such head: %s", ", ".join(left))
+        logger.info("weights: left out, for nothing here reads such a head: %s", ", ".join(left))
 
 
 def fill_embedding(model: Any, wanted: Embeddings, data: Data, seed: int) -> None:

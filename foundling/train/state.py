@@ -18,8 +18,6 @@ from foundling.optim.schedules.base import Schedule
 from foundling.parallel.checkpoint import Piece, load_pieces, piece_of, save_pieces, stored_shapes
 from foundling.parallel.world import World
 from foundling.train.machine import Precision
-from foundling.train.prepare import Data
-from foundling.train.recipe import Recipe
 from foundling.train.settings import Clock, Settings
 
 
@@ -39,15 +37,30 @@ class Trainee(nn.Module):
 
 
 @dataclass
+class Best:
+    """The best weights of a run so far, by a figure on examples held back."""
+
+    step: int
+    value: float
+    """How good they are: the larger the better."""
+    misses: int
+    """Evaluations since, none of them better."""
+    masters: dict[str, Tensor]
+    """This process's shards, fp32, by parameter name."""
+
+
+@dataclass
 class Training:
     """The live objects of a run. `step` counts finished optimizer steps."""
 
-    recipe: Recipe
+    recipe: Any
+    """A `Recipe` or a `FinetuneRecipe`."""
     folder: Path
     world: World
     settings: Settings
     precision: Precision
-    data: Data
+    data: Any
+    """Its `Data` or `TaskData`."""
     samples: list[Samples]
     """The order of the rows in each of the settings' stretches."""
     trainee: Trainee
@@ -65,6 +78,10 @@ class Training:
     """The parts of the newest step's loss, by name."""
     stop_signal: int | None = None
     """Set by SIGTERM or SIGINT: the loop ends after the step in hand."""
+    best: Best | None = None
+    """Where a callback chooses weights."""
+    ends_early: bool = False
+    """Set by a callback: the run is finished after the step in hand."""
 
     def __post_init__(self) -> None:
         self.tokens_by_source = self.tokens_by_source or [0] * len(self.data.names)
@@ -99,6 +116,10 @@ _RNG = "rng/torch"
 
 def _pieces(training: Training) -> dict[str, Piece]:
     found = {name: piece_of(tensor, like) for name, (tensor, like) in training.optimizer.tensors().items()}
+    if training.best is not None:
+        parameters = {slot.name: slot.parameter for slot in training.optimizer.slots}
+        best = training.best.masters
+        found |= {f"best/{name}": piece_of(best[name], like) for name, like in parameters.items()}
     found[_RNG] = _rng_piece(training.world.rank, training.world.size)
     return found
 
@@ -118,6 +139,8 @@ def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
         "tokens_by_source": training.tokens_by_source,
         "seconds": training.clock.seconds(),
         "settings": training.settings.as_json(),
+        "best": None if (best := training.best) is None else [best.step, best.value, best.misses],
+        "ends_early": training.ends_early,
         **identity,
     }
     save_pieces(folder, _pieces(training), state, training.world)
@@ -126,6 +149,11 @@ def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
 
 def load_checkpoint(training: Training, folder: Path, state: dict[str, Any]) -> None:
     """Puts weights, optimizer, position and random state back as they were."""
+    if state["best"] is not None:
+        masters = {slot.name: torch.empty_like(slot.master) for slot in training.optimizer.slots}
+        step, value, misses = state["best"]
+        training.best = Best(step, value, misses, masters)
+    training.ends_early = state["ends_early"]
     pieces, rank = _pieces(training), training.world.rank
     num_ranks = stored_shapes(folder)[_RNG][0]
     pieces[_RNG] = _rng_piece(min(rank, num_ranks - 1), num_ranks)

@@ -5,6 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from foundling.optim.losses import linear_cross_entropy as module
+from foundling.optim.losses.base import PLAIN, Shape
+from foundling.optim.losses.cross_entropy import Config as CrossEntropy
+from foundling.optim.losses.focal import Config as Focal
+from foundling.optim.losses.label_smoothing import Config as LabelSmoothing
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
 
 M, D, V = 23, 12, 37
@@ -22,11 +26,25 @@ def cut(monkeypatch: pytest.MonkeyPatch, per_buffer: int, per_chunk: int, bytes_
     monkeypatch.setattr(module, "CHUNK_BYTES", per_chunk * V * bytes_each)
 
 
-def compare(compiled: bool, atol: float = 1e-6) -> None:
+SHAPES = [
+    PLAIN, Shape(smoothing=0.1), Shape(gamma=2.0), Shape(gamma=0.5, z=1e-2), Shape(z=0.1), Shape(smoothing=0.3, z=1e-3),
+]  # fmt: skip
+
+
+def plainly(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, shape: Shape) -> torch.Tensor:
+    """The loss as it is written in the papers, summed."""
+    logits = hidden @ weight.T
+    losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=shape.smoothing)
+    if shape.gamma:
+        losses = (1 - logits.softmax(-1)[range(M), targets]) ** shape.gamma * losses
+    return (losses + shape.z * logits.logsumexp(-1) ** 2).sum()
+
+
+def compare(compiled: bool, atol: float = 1e-6, shape: Shape = PLAIN) -> None:
     hidden, weight, targets = inputs()
     scale = 1 / 17
-    found = linear_cross_entropy(hidden, weight, targets, scale, compiled)
-    wanted = F.cross_entropy(hidden @ weight.T, targets, reduction="sum") * scale
+    found = linear_cross_entropy(hidden, weight, targets, scale, compiled, shape=shape)
+    wanted = plainly(hidden, weight, targets, shape) * scale
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, wanted, atol=atol, rtol=1e-6)
     ours = torch.autograd.grad(3 * found, (hidden, weight))
@@ -42,7 +60,8 @@ def test_value_and_gradients_however_it_is_cut(
     per_buffer: int, per_chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut(monkeypatch, per_buffer, per_chunk)
-    compare(compiled=False)
+    for shape in SHAPES:
+        compare(compiled=False, shape=shape, atol=2e-6)
 
 
 @pytest.mark.xdist_group("compile")
@@ -50,6 +69,16 @@ def test_compiled_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     for per_buffer, per_chunk in ((100, 100), (10, 3)):
         cut(monkeypatch, per_buffer, per_chunk)
         compare(compiled=True, atol=2e-6)
+        compare(compiled=True, atol=4e-6, shape=SHAPES[3])
+
+
+def test_nothing_smoothed_and_nothing_focused_is_cross_entropy() -> None:
+    hidden, weight, targets = inputs()
+    found = [
+        linear_cross_entropy(hidden, weight, targets, 1.0, False, shape=shape)
+        for shape in (PLAIN, LabelSmoothing(smoothing=0).shape, Focal(gamma=0).shape, CrossEntropy().shape)
+    ]
+    assert all(torch.equal(one, found[0]) for one in found)
 
 
 @pytest.mark.parametrize(("per_buffer", "per_chunk"), [(100, 100), (10, 3)])

@@ -29,6 +29,20 @@ def format_of(data: dict[str, Any], what: str) -> Format:
     return form
 
 
+def find_model_dir(path: Path | str) -> Path:
+    """The model folder that MODEL means: the folder itself, or the `model/` inside a run folder."""
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise UserError("MODEL must be a run folder, a model folder or a Hugging Face folder", got=f"{path}, no folder")
+    if (path / "config.json").is_file():
+        return path
+    if (path / "model" / "config.json").is_file():
+        return path / "model"
+    if (path / "recipe.yaml").is_file():
+        raise UserError(f"the run folder {path} must hold a model/", got="none yet", do="finish the run (--resume)")
+    raise UserError(f"{path} must be a run folder with a model/, or hold a config.json", got="neither")
+
+
 def load_config(folder: Path | str) -> Any:
     """The config of a model folder, without its weights."""
     return _read_config(Path(folder))[1]

@@ -126,17 +126,17 @@ class ConfigReader:
 class Format(ABC):
     """One `model_type`. Instances hold no state."""
 
-    model_type: ClassVar[str]
+    model_type: str
     """The file's name, and `model_type` in config.json."""
-    architecture: ClassVar[str]
+    architecture: str
     """The one class name that `architectures` may hold: the language model."""
-    base_prefix: ClassVar[str]
+    base_prefix: str
     """What the names of all weights but the head begin with; files of the bare base model leave it out."""
-    embedding: ClassVar[str]
+    embedding: str
     """Their name of the token embedding."""
-    head: ClassVar[str] = "lm_head.weight"
+    head: str = "lm_head.weight"
     """Their name of the head; not in the file where it is tied to the embedding."""
-    unused_weights: ClassVar[tuple[str, ...]] = ()
+    unused_weights: tuple[str, ...] = ()
     """Patterns (regular expressions, whole names) of buffers in old files that hold no trained value."""
     other_architectures: ClassVar[tuple[str, ...]] = ()
     """Further class names that `architectures` may hold: the same model with fewer heads."""
@@ -148,7 +148,7 @@ class Format(ABC):
     """The special tokens whose ids stand in config.json."""
     pipeline: ClassVar[str | None] = "text-generation"
     """What model hubs call the task; None: no task of theirs. A model that generates has a generation_config.json."""
-    auto_class: ClassVar[str | None] = "AutoModelForCausalLM"
+    auto_class: str | None = "AutoModelForCausalLM"
     """The class of transformers that reads the folder, for the card; None: it has none."""
 
     @abstractmethod

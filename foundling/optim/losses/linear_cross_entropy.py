@@ -1,4 +1,4 @@
-"""Cross entropy of a linear layer's logits, fused: logits of a chunk live in cache and die there.
+"""Losses of a linear layer's logits, fused: logits of a chunk live in cache and die there.
 
 Value and both gradients are made in the forward pass, chunk by chunk: a matrix product in the input's type, one
 kernel in fp32 that turns the chunk's logits into their gradient in place, then two matrix products. So nothing is
@@ -8,11 +8,15 @@ computed twice and no more than `BUFFER_BYTES` of logits exist. The same idea wi
 
 # Shapes: M = positions with a target, C = positions of a chunk, D = width, V = vocabulary.
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from foundling.optim.losses.base import PLAIN, Shape
 
 BUFFER_BYTES = 64 * 2**20
 """Logits kept at once. Their weight gradient is one product, so fewer and larger buffers are faster."""
@@ -27,13 +31,15 @@ def linear_cross_entropy(
     scale: float,
     compiled: bool,
     bias_V: Tensor | None = None,
+    shape: Shape = PLAIN,
 ) -> Tensor:
-    """Sum over targets of -log softmax(hidden weight^T + bias)[target] x scale, a fp32 scalar; differentiable.
+    """Sum over targets of -log softmax(hidden weight^T + bias)[target] x scale, a fp32 scalar; differentiable. With a
+    shape the loss is another one: label smoothing, focal, a z-loss beside.
 
     hidden_MD, weight_VD and bias_V share a floating type; targets_M: int64. scale: usually 1 / targets of the whole
     step, so gradients of micro-batches add up to the whole batch's. compiled: whether the inner kernel is compiled.
     """
-    return _LinearCrossEntropy.apply(hidden_MD, weight_VD, bias_V, targets_M, scale, compiled)
+    return _LinearCrossEntropy.apply(hidden_MD, weight_VD, bias_V, targets_M, scale, compiled, shape)
 
 
 def linear_nll(hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, bias_V: Tensor | None = None) -> Tensor:
@@ -61,7 +67,45 @@ def _to_gradient_(logits_CV: Tensor, bias_V: Tensor | None, targets_C1: Tensor, 
     return loss
 
 
+def _to_shaped_gradient_(
+    logits_CV: Tensor, bias_V: Tensor | None, targets_C1: Tensor, scale: float, smoothing: float, gamma: float, z: float
+) -> Tensor:
+    """The same for other losses.
+
+    With q = log p of the target, the loss is f(q) = -(1 - p)^gamma q, whose gradient by a logit is f'(q) (hit - p);
+    smoothing adds log Z less the mean logit, the z-loss log(Z)^2.
+    """
+    x = logits_CV.float()
+    if bias_V is not None:
+        x = x + bias_V.float()
+    top = x.amax(-1, keepdim=True)
+    exp = (x - top).exp()
+    total = exp.sum(-1, keepdim=True)
+    log_z = top + total.log()
+    q = x.gather(-1, targets_C1) - log_z
+    p = q.exp()
+    rest = (1 - p).clamp_min(1e-12)
+    focus = rest**gamma
+    slope = focus - gamma * rest ** (gamma - 1) * p * q  # -f'(q)
+    loss = -(1 - smoothing) * focus * q + smoothing * (log_z - x.mean(-1, keepdim=True)) + z * log_z.square()
+    hit = (torch.arange(x.shape[-1], device=x.device)[None, :] == targets_C1).to(x.dtype)
+    share = (1 - smoothing) * slope
+    softmax = exp / total
+    gradient = softmax * (share + smoothing + 2 * z * log_z) - hit * share - smoothing / x.shape[-1]
+    logits_CV.copy_(gradient * scale)
+    return loss.sum()
+
+
 _to_gradient_compiled = torch.compile(_to_gradient_, dynamic=True)
+_to_shaped_gradient_compiled = torch.compile(_to_shaped_gradient_, dynamic=True)
+
+
+def _kernel(shape: Shape, compiled: bool) -> Callable[..., Tensor]:
+    """What turns a chunk's logits into their gradient, given its bias, targets and scale."""
+    if shape.is_plain:
+        return _to_gradient_compiled if compiled else _to_gradient_
+    shaped = _to_shaped_gradient_compiled if compiled else _to_shaped_gradient_
+    return partial(shaped, smoothing=shape.smoothing, gamma=shape.gamma, z=shape.z)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -74,8 +118,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets_M: Tensor,
         scale: float,
         compiled: bool,
+        shape: Shape,
     ) -> Any:
-        kernel = _to_gradient_compiled if compiled else _to_gradient_
+        kernel = _kernel(shape, compiled)
         vocab_size, bytes_each = weight_VD.shape[0], hidden_MD.element_size()
         per_buffer = max(1, BUFFER_BYTES // (vocab_size * bytes_each))
         per_chunk = max(1, CHUNK_BYTES // (vocab_size * bytes_each))
@@ -109,4 +154,4 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         factor = grad_loss.to(grad_hidden.dtype)
         bias = None if grad_bias is None else grad_bias * factor
-        return grad_hidden * factor, grad_weight * factor, bias, None, None, None
+        return grad_hidden * factor, grad_weight * factor, bias, None, None, None, None

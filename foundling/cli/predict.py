@@ -1,0 +1,74 @@
+"""Let a fine-tuned model answer examples: a line of JSON for each, in their order.
+
+Examples come as in the task's files (JSON lines, CSV, Parquet, ...); from standard input (-) as JSON lines, or as
+plain lines where the task reads one text.
+
+Example: foundling predict runs/hotel-reviews --input reviews.jsonl --out answers.jsonl
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import repeat, tee
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A fine-tuned run or its model folder.")],
+    input: Annotated[str, typer.Option(metavar="FILE", help="Examples; - reads JSON lines from standard input.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the answers there, whole or not at all.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Write each example's own fields before its answer.")] = False,
+) -> None:
+    """Writes an answer for each example to standard output, or to a file."""
+    from foundling.core.errors import UserError
+    from foundling.core.files import write_text
+    from foundling.serve.load import load
+    from foundling.tasks.files import read_records
+
+    loaded = load(model)
+    if loaded.task is None:
+        raise UserError("MODEL must be fine-tuned for a task", got=str(model), do="foundling finetune makes one")
+    if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
+        raise UserError("--out must name a file in a folder that exists", got=str(out))
+    if input == "-":
+        given: Iterable[Any] = _lines(sys.stdin.buffer)
+    else:
+        records = read_records(input, loaded.task.config.format)
+        records.must_be_whole()
+        given = [record.data for record in records.records]
+    asked, kept = tee(given) if keep else (given, repeat({}))
+    lines = (
+        json.dumps({**(one if isinstance(one, dict) else {"text": one}), **answer}, ensure_ascii=False)
+        for one, answer in zip(kept, loaded.answers(asked), strict=False)
+    )
+    if out is not None:
+        write_text(out, "".join(line + "\n" for line in lines))
+        return
+    for line in lines:
+        sys.stdout.buffer.write(line.encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _lines(file: Any) -> Iterator[Any]:
+    """Each line as JSON, or as the text that it is."""
+    from foundling.core.errors import UserError
+
+    for number, line in enumerate(file, 1):
+        try:
+            text = line.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise UserError(f"line {number} must be UTF-8 text", got=str(error)) from None
+        if not text:
+            continue
+        if not text.startswith("{"):
+            yield text
+            continue
+        try:
+            yield json.loads(text)
+        except ValueError as error:
+            raise UserError(f"line {number} must be JSON", got=str(error)) from None

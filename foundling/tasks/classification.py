@@ -1,0 +1,226 @@
+"""Texts, or pairs of texts, to labels: one of several, any number, or a number (Devlin et al. 2019, section 4.1)."""
+
+# Shapes: R = rows, C = classes.
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from foundling.core.config import Part, PartConfig
+from foundling.core.errors import UserError
+from foundling.core.registry import load_part
+from foundling.data.batch import Batch
+from foundling.heads.base import HeadConfig
+from foundling.tasks.base import Facts, HeadTask, Measured, RowFault, TaskConfig, fitted_temperature, softmax
+from foundling.tasks.fields import field_of, has_field
+from foundling.tasks.frame import cut_to_fit
+from foundling.tasks.labels import learn_labels
+from foundling.tasks.overlap import tell_overlap
+from foundling.tasks.rows import TaskRow
+from foundling.tokenizers.base import Tokenizer
+
+Target = Literal["label", "labels", "number"]
+_ONE, _TWO = ("text",), ("premise", "hypothesis")
+
+
+@dataclass(frozen=True)
+class Example:
+    text: str
+    second: str | None = None
+    """The other text of a pair."""
+    label: str | tuple[str, ...] | float | None = None
+    """What is true: a label, labels, or a number; None: unknown."""
+
+
+class Config(TaskConfig):
+    kind: str = "classification"
+    """Name of the part."""
+    target: Target = "label"
+    """What is asked of a text. label: one of several; labels: any number of them; number: a number (regression)."""
+    loss: Annotated[PartConfig, Part("optim.losses")] | None = None
+    """How wrong answers are weighed: cross_entropy (with smoothing or class weights), focal, ...; None: the usual one
+    of the target."""
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
+    """Weight of each label in the loss: none; balanced: all labels count alike; or by name."""
+    abstain_below: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """label: an answer whose probability is below it is withheld (`label: null`), in [0, 1)."""
+
+    metric: ClassVar[str] = "accuracy"
+    families: ClassVar[tuple[str, ...]] = ("bert", "gpt", "xlnet")
+
+    def example(self, data: Mapping[str, Any], *, known: bool) -> Example:
+        roles = _ONE if has_field(data, "text", self.fields) else _TWO
+        texts = [field_of(data, role, self.fields) for role in roles]
+        for role, text in zip(roles, texts, strict=True):
+            if not isinstance(text, str) or not text.strip():
+                raise RowFault(f"its {role} must be text with a character to read; got {text!r}")
+        value = field_of(data, "label", self.fields) if known or has_field(data, "label", self.fields) else None
+        label = None if value is None else self._truth(value)
+        return Example(texts[0], texts[1] if len(texts) == 2 else None, label)
+
+    def _truth(self, value: Any) -> str | tuple[str, ...] | float:
+        if self.target == "number":
+            if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+                raise RowFault(f"its label must be a number (target: number); got {value!r}")
+            return float(value)
+        if self.target == "labels":
+            if not isinstance(value, list):
+                raise RowFault(f"its label must be a list of labels (target: labels); got {value!r}")
+            return tuple(sorted({_name(one) for one in value}))
+        return _name(value)
+
+    def learn(self, examples: Mapping[str, Sequence[Example]]) -> Facts:
+        texts = {
+            split: [(e.text if e.second is None else f"{e.text}\n{e.second}", e.label) for e in found]
+            for split, found in examples.items()
+        }
+        tell_overlap(texts)
+        if self.target == "number":
+            numbers = np.array([e.label for e in examples["train"]], dtype=np.float64)
+            spread = float(numbers.std())
+            if spread == 0:
+                raise UserError("the numbers to learn must differ", got=f"{numbers[0]:g} in every training example")
+            return {"mean": float(numbers.mean()), "spread": spread}
+        sets = {split: [_labels(e.label) for e in found] for split, found in examples.items()}
+        labels = learn_labels(sets)
+        counts = {label: sum(label in one for one in sets["train"]) for label in labels}
+        if isinstance(self.class_weights, dict) and (wrong := sorted(set(self.class_weights) - set(labels))):
+            raise UserError(f"class_weights must name labels ({', '.join(labels)})", got=", ".join(wrong))
+        return {"labels": labels, "counts": counts}
+
+    def build(self, tokenizer: Tokenizer, body: Any, facts: Facts) -> "Classification":
+        return Classification(self, tokenizer, body, facts)
+
+
+def _labels(truth: str | tuple[str, ...] | float | None) -> list[str]:
+    return [truth] if isinstance(truth, str) else list(truth) if isinstance(truth, tuple) else []
+
+
+def _name(value: Any) -> str:
+    """A label as it is called: numbers and truth values by their usual spelling."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if not isinstance(value, str | int | float) or str(value).strip() == "":
+        raise RowFault(f"its label must be a word or a number; got {value!r}")
+    return str(value)
+
+
+class Classification(HeadTask):
+    config: Config
+
+    def __init__(self, config: Config, tokenizer: Tokenizer, body: Any, facts: Facts) -> None:
+        super().__init__(config, tokenizer, body, facts)
+        self.labels: list[str] = self.facts.get("labels", [])
+        self._number = {label: i for i, label in enumerate(self.labels)}
+        usual = {"label": "cross_entropy", "labels": "binary_cross_entropy", "number": "squared_error"}[config.target]
+        loss = config.loss or load_part("optim.losses", usual).Config(kind=usual)
+        self._loss = loss.build(class_weights=self._class_weights())
+
+    def _class_weights(self) -> Tensor | None:
+        """fp32 [C], with mean 1 over the training examples."""
+        asked = self.config.class_weights
+        if asked == "none" or self.config.target == "number":
+            return None
+        counts = np.array([self.facts["counts"][label] for label in self.labels], dtype=np.float64)
+        weights = 1 / counts if asked == "balanced" else np.array([asked.get(label, 1.0) for label in self.labels])  # type: ignore[union-attr]
+        return torch.from_numpy(weights * counts.sum() / (weights * counts).sum()).float()
+
+    def head(self) -> HeadConfig:
+        config: HeadConfig = load_part("heads", "sequence").Config.model_validate(
+            {"kind": "sequence", "num_classes": max(1, len(self.labels)), **self.head_style(whole_row=True)}
+        )
+        return config
+
+    def rows(self, examples: Sequence[Example]) -> list[TaskRow]:
+        first = self.tokenizer.encode_batch([e.text for e in examples])
+        second = self.tokenizer.encode_batch([e.second or "" for e in examples])
+        found = []
+        for number, example in enumerate(examples):
+            parts = [first[number], *([] if example.second is None else [second[number]])]
+            framed = self.frame(cut_to_fit(parts, self.max_length - self.frame.num_special(len(parts))))
+            targets, truth = self._answer(example)
+            found.append(
+                TaskRow(
+                    sample=number, source=0, start=number, tokens=framed.tokens, segments=framed.segments,
+                    example=number, places=np.array([framed.whole]), targets=targets, truth=truth,
+                )
+            )  # fmt: skip
+        return found
+
+    def _answer(self, example: Example) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The row's target (its label's number) or its truth (0 or 1 of each label, or a scaled number)."""
+        label = example.label
+        if label is None:
+            return None, None
+        if isinstance(label, str):
+            return np.array([self._number[label]]), None
+        if isinstance(label, float):
+            return None, np.array([(label - self.facts["mean"]) / self.facts["spread"]], dtype=np.float32)
+        held = np.zeros(len(self.labels), dtype=np.float32)
+        held[[self._number[one] for one in label]] = 1.0
+        return None, held
+
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        truth = batch.targets_M if batch.labels_R is None else batch.labels_R
+        losses_R: Tensor = self._loss.of_logits(logits, truth)
+        return losses_R
+
+    def decode(
+        self, examples: Sequence[Example], rows: Sequence[TaskRow], outputs: Sequence[np.ndarray]
+    ) -> list[dict[str, Any]]:
+        logits_RC = np.stack(outputs) if outputs else np.zeros((0, 1))
+        temperature = self.facts.get("temperature", 1.0)
+        if self.config.target == "number":
+            return [{"number": float(x[0]) * self.facts["spread"] + self.facts["mean"]} for x in logits_RC]
+        if self.config.target == "labels":
+            probabilities = 1 / (1 + np.exp(-logits_RC.astype(np.float64) / temperature))
+            return [
+                {"labels": [label for label, x in zip(self.labels, p, strict=True) if x >= 0.5], **self._named(p)}
+                for p in probabilities
+            ]
+        return [self._one(p) for p in softmax(logits_RC, temperature)]
+
+    def _one(self, probabilities_C: np.ndarray) -> dict[str, Any]:
+        best = int(probabilities_C.argmax())
+        sure = probabilities_C[best] >= self.config.abstain_below
+        return {"label": self.labels[best] if sure else None, **self._named(probabilities_C)}
+
+    def _named(self, probabilities_C: np.ndarray) -> dict[str, dict[str, float]]:
+        named = zip(self.labels, probabilities_C.tolist(), strict=True)
+        return {"probabilities": {label: round(p, 6) for label, p in named}}
+
+    def calibrate(self, model: Any, examples: Sequence[Example]) -> Facts:
+        """The temperature at which probabilities of held-back examples are meant as they are said."""
+        if self.config.target != "label" or not examples:
+            return {}
+        logits_RC = np.stack(self.outputs(model, self.rows(examples)))
+        truth_R = np.array([self._number[e.label] for e in examples])  # type: ignore[index]
+
+        def nll(temperature: float) -> float:
+            return float(-np.log(softmax(logits_RC, temperature)[np.arange(len(truth_R)), truth_R] + 1e-300).mean())
+
+        return {"temperature": round(fitted_temperature(nll), 4)}
+
+    def measured(self, examples: Sequence[Example], answers: Sequence[Mapping[str, Any]]) -> list[Measured]:
+        golds = [e.label for e in examples]
+        if self.config.target == "number":
+            numbers = [a["number"] for a in answers]
+            return [Measured("regression", golds, numbers, {}), Measured("correlation", golds, numbers, {})]
+        if self.config.target == "labels":
+            sets, said = [list(g) for g in golds], [a["labels"] for a in answers]  # type: ignore[arg-type]
+            return [Measured("f1", sets, said, {"labels": self.labels}), Measured("accuracy", sets, said, {})]
+        probabilities = [a["probabilities"] for a in answers]
+        best = [max(p, key=p.__getitem__) for p in probabilities]  # what is withheld is measured too
+        return [
+            Measured("accuracy", golds, best, {}),
+            Measured("f1", golds, best, {"labels": self.labels}),
+            Measured("mcc", golds, best, {}),
+            Measured("calibration", golds, probabilities, {}),
+        ]

@@ -1,0 +1,120 @@
+"""From a fine-tuning's files to what trains: examples, rows, the model's shape and its first weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foundling.core.errors import UserError
+from foundling.core.files import sha256_of
+from foundling.core.log import logger
+from foundling.data.rows import Row
+from foundling.models.hub import find_model_dir, load_model
+from foundling.tasks.base import Task, TaskConfig
+from foundling.tasks.model import TaskShape, adopted
+from foundling.tokenizers.base import Tokenizer, TokenizerConfig, load_tokenizer
+from foundling.tokenizers.train import train_tokenizer
+from foundling.train.finetune_recipe import FinetuneRecipe
+from foundling.train.start import family_of
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """What a fine-tuning trains and is measured on."""
+
+    task: Task
+    examples: dict[str, list[Any]]
+    """Of each split that the task names: train, dev, test."""
+    rows: Sequence[Row]
+    """Of the training examples."""
+    model_config: Any
+    """Of the model that is trained: a body with its head, or a family's own."""
+    start: Mapping[str, Tensor] | None
+    """First weights by the model's names; None: initial values."""
+    inputs: dict[str, str]
+    """Files, base and tokenizer by hash, for the run's manifest."""
+
+    @property
+    def names(self) -> list[str]:
+        return ["train"]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How much there is, for the run's manifest."""
+        return {f"{split}_examples": len(found) for split, found in self.examples.items()}
+
+    def name_of(self, row: Row) -> str:
+        """Where a training row comes from, so that a bad one can be looked up."""
+        number = getattr(row, "example", row.start)
+        return f"training example {number}: {str(self.task.describe(self.examples['train'][number]))[:200]}"
+
+
+def prepare(recipe: FinetuneRecipe, folder: Path) -> TaskData:
+    """Reads the files, learns the labels, trains the tokenizer where one is asked for, and makes rows."""
+    config = recipe.task
+    assert isinstance(config, TaskConfig)
+    paths = {"train": config.train, "dev": config.dev, "test": config.test}
+    examples = {split: config.read(found) for split, found in paths.items() if found}
+    if empty := [split for split, found in examples.items() if not found]:
+        raise UserError("each of a task's files must hold an example", got=f"none in {', '.join(empty)}")
+    facts = config.learn(examples)
+    inputs = {f"{split}/{Path(p).name}": _hash(p) for split, found in paths.items() for p in found}
+    if recipe.base is not None:
+        base_dir = find_model_dir(recipe.base)
+        base: Any = load_model(base_dir)
+        tokenizer, body = _tokenizer_of(base_dir), base.config
+        inputs["base"] = sha256_of(base_dir / "config.json")
+    else:
+        assert recipe.model is not None
+        base, tokenizer = None, _tokenizer(recipe, folder, examples["train"], inputs)
+        longest = config.max_length or 512
+        body = recipe.model.fields(tokenizer.vocab_size, longest)
+    inputs["tokenizer"] = tokenizer.sha256
+    task = config.build(tokenizer, body, facts)
+    rows = task.rows(examples["train"])
+    _tell(examples, rows)
+    head = task.head()
+    if head is None:
+        start = None if base is None else {name: p.detach() for name, p in base.named_parameters()}
+        return TaskData(task, examples, rows, body, start, inputs)
+    shape = TaskShape(family=family_of(body), body=body.bare(), head=head)
+    return TaskData(task, examples, rows, shape, None if base is None else adopted(base, shape), inputs)
+
+
+def _tokenizer_of(folder: Path) -> Tokenizer:
+    try:
+        return load_tokenizer(folder)
+    except UserError as error:
+        raise UserError(
+            "the base must hold its tokenizer (tokenizer.json)", got=f"none in {folder}", do="copy it there"
+        ) from error
+
+
+def _tokenizer(recipe: FinetuneRecipe, folder: Path, examples: Sequence[Any], inputs: Mapping[str, str]) -> Tokenizer:
+    """A given tokenizer, or one trained on the texts of the training examples."""
+    wanted, task = recipe.tokenizer, recipe.task
+    assert wanted is not None
+    assert isinstance(task, TaskConfig)
+    path = Path(wanted.path) if wanted.path else folder / "tokenizer"
+    if wanted.train is None or (wanted.path and (path / "tokenizer.json").exists()):
+        return load_tokenizer(path)
+    assert isinstance(wanted.train, TokenizerConfig)
+    texts = (text for example in examples for text in task.texts(example))
+    return train_tokenizer(texts, wanted.train, path, inputs=dict(inputs), replace=wanted.path is None)
+
+
+def _hash(path: str) -> str:
+    found = Path(path)
+    return sha256_of(found) if found.is_file() else path
+
+
+def _tell(examples: Mapping[str, Sequence[Any]], rows: Sequence[Row]) -> None:
+    lengths = torch.tensor([row.num_tokens for row in rows]).float()
+    logger.info(
+        "examples: %s; %s rows of %.0f tokens on average, %d at most",
+        ", ".join(f"{len(found):,} {split}" for split, found in examples.items()), f"{len(rows):,}",
+        lengths.mean().item(), int(lengths.max().item()),
+    )  # fmt: skip

@@ -1,0 +1,177 @@
+"""Fine-tuning, whole: recipe to run folder. What the command and `foundling.finetune` call."""
+
+import json
+import math
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foundling.core.files import whole_folder, write_json, write_text
+from foundling.core.log import logger
+from foundling.evaluation.judge import Judgement, judge
+from foundling.evaluation.significance import over_seeds
+from foundling.parallel.world import World
+from foundling.tasks.folder import save_task
+from foundling.tasks.rows import ExampleRows
+from foundling.train.build import assemble, whole_model
+from foundling.train.callbacks.checkpoint import Checkpoint
+from foundling.train.callbacks.judge import Judge
+from foundling.train.callbacks.metrics import Metrics
+from foundling.train.callbacks.unfreeze import Unfreeze
+from foundling.train.examples import TaskData, prepare
+from foundling.train.finetune_recipe import FinetuneRecipe, read_finetune_recipe
+from foundling.train.layers import decayed, freeze
+from foundling.train.loop import Callback
+from foundling.train.recipe import assignments
+from foundling.train.run import Run
+from foundling.train.session import enter, is_finished, prepare_once, run_recipe
+from foundling.train.settings import Settings, settle_examples
+from foundling.train.start import fill
+from foundling.train.state import Training, checkpoints
+
+
+def finetune(recipe: FinetuneRecipe | str | Path, *, resume: bool = False, **overrides: Any) -> Run:
+    """Fine-tunes a model from a recipe and returns its run.
+
+    recipe: a recipe file, or a `FinetuneRecipe`. overrides: dotted keys, as in `finetune(file, **{"seed": 2})`.
+    resume: go on from the newest checkpoint of the run folder, bit for bit as if never stopped.
+    Under `torchrun` each process calls it alike. Raises UserError for whatever a user can mend.
+    """
+    if not isinstance(recipe, FinetuneRecipe):
+        recipe = read_finetune_recipe(recipe, assignments(overrides))
+    if recipe.seeds == 1:
+        return run_recipe(recipe, Finetuning(), resume=resume)
+    return _several_seeds(recipe, resume)
+
+
+def plan(recipe: FinetuneRecipe) -> Settings:
+    """Everything of a run but the training: reads files and base, settles and logs what is open."""
+    world, kind = enter(recipe), Finetuning()
+    data = prepare_once(recipe, kind, recipe.folder, world)
+    return kind.build(recipe, data, recipe.folder, world, None).settings
+
+
+class Finetuning:
+    """What `session.run_recipe` asks of a kind of run."""
+
+    def prepare(self, recipe: FinetuneRecipe, folder: Path) -> TaskData:
+        return prepare(recipe, folder)
+
+    def build(
+        self, recipe: FinetuneRecipe, data: TaskData, folder: Path, world: World, settings: Settings | None
+    ) -> Training:
+        samples = ExampleRows(data.rows, recipe.seed)
+        with torch.device("meta"):
+            model: Any = data.model_config.build()
+        if settings is None:
+            settings = world.share(
+                settle_examples(
+                    recipe, samples, width=data.model_config.width,
+                    flops_per_token=model.flops_per_token(samples.row_length),
+                    mean_tokens=sum(row.num_tokens for row in data.rows) / len(data.rows),
+                    data_size=world.data_size, device=world.device,
+                )
+            )  # fmt: skip
+        freeze(model, recipe.train)
+        recipe = recipe.model_copy(update={"optimizer": decayed(recipe, model, settings.lr)})
+        return assemble(
+            recipe, data, folder, world, settings, model=model, objective=data.task, samples=[samples], any_size=True,
+            fill_weights=lambda: fill(model, data.start, recipe.seed),
+        )  # fmt: skip
+
+    def callbacks(self, training: Training, identity: dict[str, Any]) -> list[Callback]:
+        recipe, task = training.recipe, training.recipe.task
+        found: list[Callback] = [Unfreeze()] if recipe.train.unfreeze is not None else []
+        if task.dev:
+            stop = recipe.train.early_stop
+            metric = recipe.evaluate.metric or (stop.metric if stop else None) or task.metric
+            found.append(Judge(metric, stop.patience if stop else None))
+        return [*found, Metrics(), Checkpoint(identity)]
+
+    def finish(self, training: Training) -> None:
+        if training.best is not None:
+            for slot in training.optimizer.slots:
+                slot.master.copy_(training.best.masters[slot.name])
+            training.optimizer.refresh_copies()
+        model = whole_model(training).to(training.world.device)
+        if training.world.is_first:
+            _finish(training, model)
+        training.world.barrier()
+
+
+def _finish(training: Training, model: Any) -> None:
+    """The best weights, measured on everything that there is, and written."""
+    data, folder = training.data, training.folder
+    task, start = data.task, time.perf_counter()
+    task.facts |= task.calibrate(model, data.examples.get("dev", []))
+    judged, answered = {}, {}
+    for split in ("dev", "test"):
+        if split in data.examples:
+            answered[split] = task.answers(model, data.examples[split])
+            judged[split] = judge(task.measured(data.examples[split], answered[split]), with_intervals=True)
+    seconds = time.perf_counter() - start
+    save_task(model.cpu(), task, folder / "model", inputs=data.inputs)
+    for split, answers in answered.items():
+        write_answers(folder / f"answers-{split}.jsonl", [task.describe(e) for e in data.examples[split]], answers)
+    write_json(folder / "summary.json", _summary(training, judged, seconds))
+
+
+def write_answers(path: Path, examples: list[dict[str, Any]], answers: list[dict[str, Any]]) -> None:
+    """Examples with their answers, a line each."""
+    lines = (json.dumps({**e, "answer": a}, ensure_ascii=False) for e, a in zip(examples, answers, strict=True))
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+def _summary(training: Training, judged: dict[str, Judgement], answer_seconds: float) -> dict[str, Any]:
+    metrics, settings = training.metrics, training.settings
+    return {
+        "finished": training.ends_early or training.step >= settings.total_steps,
+        "steps": training.step,
+        "seed": training.recipe.seed,
+        "best_step": training.best.step if training.best else training.step,
+        "best_value": training.best.value if training.best else None,
+        "tokens": training.num_tokens,
+        "seconds": round(training.clock.seconds() - answer_seconds, 3),
+        "tokens_per_second": metrics.get("mean_tokens_per_second"),
+        "weights": sum(p.numel() for p in training.model.parameters()),
+        "train": {"loss": metrics.get("loss")},
+        **{split: found.as_json() for split, found in judged.items()},
+        "facts": training.data.task.facts,
+        "settings": settings.as_json(),
+    }
+
+
+def _several_seeds(recipe: FinetuneRecipe, resume: bool) -> Run:
+    """A run for each seed in a folder of its own, their figures with mean and spread beside.
+
+    `model/` and the answers are those of the seed that was best on dev (of the first without dev).
+    """
+    folder, runs = recipe.folder, []
+    for seed in range(recipe.seed, recipe.seed + recipe.seeds):
+        own = folder / f"seed-{seed}"
+        single = recipe.model_copy(update={"seed": seed, "seeds": 1, "out": str(own)})
+        if is_finished(own, single):
+            logger.info("seed %d: finished already", seed)
+            runs.append(Run(own))
+            continue
+        logger.info("seed %d of %d to %d", seed, recipe.seed, recipe.seed + recipe.seeds - 1)
+        runs.append(run_recipe(single, Finetuning(), resume=resume and bool(checkpoints(own))))
+        if runs[-1].stop_signal is not None or not runs[-1].is_first:
+            return runs[-1]
+    splits = [split for split in ("dev", "test") if split in runs[0].summary]
+    best = max(runs, key=lambda run: run.summary.get("best_value") or -math.inf)
+    with whole_folder(folder / "model") as temporary:
+        shutil.copytree(best.model_dir, temporary, dirs_exist_ok=True)
+    for split in splits:
+        shutil.copyfile(best.folder / f"answers-{split}.jsonl", folder / f"answers-{split}.jsonl")
+    summary = {**best.summary, "best_seed": best.summary["seed"], "seeds": {}}
+    for split in splits:
+        figures = [{k: v for k, v in run.summary[split].items() if isinstance(v, float)} for run in runs]
+        summary["seeds"][split] = {name: asdict(spread) for name, spread in over_seeds(figures).items()}
+    summary["seconds"] = round(sum(run.summary["seconds"] for run in runs), 3)
+    write_json(folder / "summary.json", summary)
+    return Run(folder)

@@ -1,0 +1,62 @@
+"""Which layers of a pretrained body are trained, and how fast each of them learns."""
+
+import re
+from typing import Any
+
+from torch import nn
+
+from foundling.core.errors import UserError
+from foundling.optim.base import Group, OptimizerConfig
+from foundling.train.finetune_recipe import FinetuneRecipe, Train
+
+_LAYER = re.compile(r"^body\.layers\.(\d+)\.")
+
+
+def height_of(name: str, num_layers: int) -> int:
+    """How far above the embeddings a parameter lies: 0 for those below the first layer, layers + 1 for the head."""
+    if found := _LAYER.match(name):
+        return int(found[1]) + 1
+    if name.startswith("body.norm") or not name.startswith("body."):
+        return num_layers + 1
+    return 0
+
+
+def freeze(model: nn.Module, train: Train) -> None:
+    """What the recipe does not train needs no gradient from here on. UserError: the body has fewer layers."""
+    if train.layers == "all":
+        return
+    num_layers = len(_body_layers(model))
+    top = 0 if train.layers == "none" else train.layers
+    if top > num_layers:
+        raise UserError(f"train.layers must be at most {num_layers}, the layers of the base", got=top)
+    for name, parameter in model.named_parameters():
+        if height_of(name, num_layers) < num_layers + 1 - top:
+            parameter.requires_grad_(False)
+
+
+def decayed(recipe: FinetuneRecipe, model: nn.Module, lr: float) -> OptimizerConfig:
+    """The optimizer's config with a rate for each layer, behind the recipe's own groups."""
+    config = recipe.optimizer
+    assert isinstance(config, OptimizerConfig)
+    factor = recipe.train.layer_decay
+    if factor == 1.0:
+        return config
+    num_layers = len(_body_layers(model))
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    heights = {name: height_of(name, num_layers) for name in trained}
+    groups = tuple(
+        Group(match=name, lr=lr * factor ** (num_layers + 1 - height))
+        for name, height in heights.items()
+        if height <= num_layers
+    )
+    return config.model_copy(update={"groups": (*config.groups, *groups)})
+
+
+def _body_layers(model: Any) -> Any:
+    if not hasattr(model, "body"):
+        raise UserError(
+            "train.layers, train.unfreeze and train.layer_decay are of a body with a head on it",
+            got="a task that the whole model answers",
+            do="leave them out",
+        )
+    return model.blocks()

@@ -1,0 +1,135 @@
+"""Classification: learnt by heart by every family, the same after save and load, and in transformers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from foundling.core.errors import UserError
+from foundling.serve.load import load
+from foundling.tasks.base import RowFault, fitted_temperature
+from foundling.tasks.classification import Config
+from foundling.train.finetune import finetune
+from tests.tasks.small import FAMILIES, base_folder, recipe, write_rows
+
+BASES = (*FAMILIES, "modernbert", "gpt2")
+ROWS = [{"text": f"w{7 + i} w{8 + (i * 3) % 9} w{20 + i}", "label": "abc"[i % 3]} for i in range(10)]
+
+
+def task(path: Path, **changes: Any) -> dict[str, Any]:
+    return {"kind": "classification", "train": str(path), **changes}
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_ten_examples_are_learnt_by_heart_and_answered_from_the_folder(tmp_path: Path, name: str) -> None:
+    path = write_rows(tmp_path / "train.jsonl", ROWS)
+    run = finetune(recipe(tmp_path / "run", base_folder(tmp_path, name), task(path, dev=str(path)), length="50 steps"))
+    assert run.summary["dev"]["accuracy"] == 1.0
+    lm = load(run.folder)
+    answers = lm.predict(ROWS)
+    assert [a["label"] for a in answers] == [row["label"] for row in ROWS]
+    assert all(abs(sum(a["probabilities"].values()) - 1) < 1e-5 for a in answers)
+    assert answers[0] == lm.predict([ROWS[0]["text"]])[0]
+    written = [json.loads(line) for line in (run.folder / "answers-dev.jsonl").read_text().splitlines()]
+    assert [row["answer"] for row in written] == answers
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_transformers_reads_the_folder_and_computes_the_same_logits(tmp_path: Path, name: str) -> None:
+    path = write_rows(tmp_path / "train.jsonl", ROWS)
+    run = finetune(recipe(tmp_path / "run", base_folder(tmp_path, name), task(path), length="2 steps"))
+    lm = load(run.folder)
+    theirs, told = transformers.AutoModelForSequenceClassification.from_pretrained(
+        run.model_dir, output_loading_info=True
+    )
+    assert not told["missing_keys"]
+    assert not told["unexpected_keys"]
+    assert [theirs.config.id2label[i] for i in range(3)] == ["a", "b", "c"]
+    rows = lm.task.rows([lm.task.config.example(row, known=True) for row in ROWS[:4]])
+    ours = np.stack(lm.task.outputs(lm.model, rows))
+    for row, expected in zip(rows, ours, strict=True):
+        given = {"input_ids": torch.from_numpy(row.tokens)[None]}
+        if name in ("bert", "xlnet"):
+            given["token_type_ids"] = torch.from_numpy(row.segments)[None]
+        with torch.no_grad():
+            logits = theirs.eval()(**given).logits[0]
+        np.testing.assert_allclose(logits.numpy(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_pairs_are_read_as_pairs(tmp_path: Path, name: str) -> None:
+    """What is told apart by the second text alone."""
+    rows = [{"premise": "w9 w10", "hypothesis": f"w{20 + i}", "label": i % 2} for i in range(8)]
+    path = write_rows(tmp_path / "train.jsonl", rows)
+    run = finetune(recipe(tmp_path / "run", base_folder(tmp_path, name), task(path, dev=str(path)), length="50 steps"))
+    assert run.summary["dev"]["accuracy"] == 1.0
+    assert run.summary["facts"]["labels"] == ["0", "1"]
+
+
+def test_several_labels_and_none(tmp_path: Path) -> None:
+    rows = [{"text": f"w{10 + i} w{20 + i}", "label": [x for k, x in enumerate("xyz") if i >> k & 1]} for i in range(8)]
+    path = write_rows(tmp_path / "train.jsonl", rows)
+    given = recipe(
+        tmp_path / "run", base_folder(tmp_path, "bert"), task(path, dev=str(path), target="labels"), length="80 steps"
+    )
+    run = finetune(given.model_copy(update={"evaluate": given.evaluate.model_copy(update={"metric": "f1_micro"})}))
+    assert run.summary["dev"]["f1_micro"] == 1.0
+    assert [sorted(a["labels"]) for a in load(run.folder).predict(rows)] == [row["label"] for row in rows]
+
+
+def test_numbers_are_learnt_in_their_own_scale(tmp_path: Path) -> None:
+    rows = [{"text": f"w{10 + i} w{20 + i}", "label": 100.0 + 25 * i} for i in range(8)]
+    path = write_rows(tmp_path / "train.jsonl", rows)
+    given = recipe(
+        tmp_path / "run", base_folder(tmp_path, "bert"), task(path, dev=str(path), target="number"), length="120 steps"
+    )
+    run = finetune(given.model_copy(update={"evaluate": given.evaluate.model_copy(update={"metric": "mse"})}))
+    answers = load(run.folder).predict(rows)
+    assert max(abs(a["number"] - row["label"]) for a, row in zip(answers, rows, strict=True)) < 10
+
+
+def test_an_unsure_answer_is_withheld(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "train.jsonl", ROWS)
+    run = finetune(
+        recipe(tmp_path / "run", base_folder(tmp_path, "bert"), task(path, abstain_below=0.99), length="1 steps")
+    )
+    (answer,) = load(run.folder).predict(["w7"])
+    assert answer["label"] is None
+    assert max(answer["probabilities"].values()) < 0.99
+
+
+def test_temperature_is_that_of_overstated_logits() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 3))
+    exp = np.exp(logits)
+    truth = [rng.choice(3, p=row / row.sum()) for row in exp]
+
+    def nll(temperature: float) -> float:
+        x = 3 * logits / temperature
+        return float((np.log(np.exp(x).sum(1)) - x[np.arange(len(truth)), truth]).mean())
+
+    assert abs(fitted_temperature(nll) - 3) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ({"text": "  ", "label": "a"}, "text must be text"),
+        ({"text": 3, "label": "a"}, "text must be text"),
+        ({"text": "w7", "label": ""}, "label must be"),
+        ({"text": "w7", "label": {"a": 1}}, "label must be"),
+    ],
+)
+def test_rows_that_make_no_example(row: dict[str, Any], fault: str) -> None:
+    with pytest.raises(RowFault, match=fault):
+        Config(train=("x",)).example(row, known=True)
+
+
+def test_one_label_alone_teaches_nothing(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "train.jsonl", [{"text": f"w{i}", "label": "a"} for i in range(7, 12)])
+    with pytest.raises(UserError, match="label"):
+        finetune(recipe(tmp_path / "run", base_folder(tmp_path, "bert"), task(path)))

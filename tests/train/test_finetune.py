@@ -1,0 +1,178 @@
+"""Fine-tuning: the best weights are kept, a run ends early, layers are frozen as told, and a resume is exact."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from foundling.core.config import override, resolved, validate
+from foundling.core.errors import UserError
+from foundling.train.callbacks.judge import Judge
+from foundling.train.finetune import Finetuning, finetune
+from foundling.train.finetune_recipe import FinetuneRecipe
+from foundling.train.layers import height_of
+from foundling.train.session import enter
+from foundling.train.state import Training, checkpoints
+from tests.tasks.small import base_folder, recipe, write_rows
+
+ROWS = [{"text": f"w{7 + i} w{8 + (i * 3) % 9} w{20 + i}", "label": "abc"[i % 3]} for i in range(20)]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """Files to learn, to choose and to measure by; the last two hold texts of other labels than they were taught."""
+    other = [{**row, "label": "abc"[(i + i // 3) % 3]} for i, row in enumerate(ROWS[:9])]
+    return {
+        "train": str(write_rows(tmp_path / "train.jsonl", ROWS)),
+        "dev": str(write_rows(tmp_path / "dev.jsonl", other)),
+        "test": str(write_rows(tmp_path / "test.jsonl", other[:5])),
+    }
+
+
+def made(tmp_path: Path, files: dict[str, str], name: str = "run", **changes: Any) -> FinetuneRecipe:
+    base = tmp_path / "bert"
+    if not base.exists():
+        base_folder(tmp_path, "bert")
+    plain = resolved(recipe(tmp_path / name, base, {"kind": "classification", **files}))
+    found: FinetuneRecipe = validate(
+        FinetuneRecipe, override(plain, [f"{key}={json.dumps(value)}" for key, value in changes.items()]), "recipe"
+    )
+    return found
+
+
+def test_the_folder_has_the_weights_that_were_best_on_dev(tmp_path: Path, files: dict[str, str]) -> None:
+    run = finetune(made(tmp_path, files, **{"evaluate.every": "2 steps", "evaluate.metric": "nll"}))
+    on_dev = {line["step"]: line["dev/nll"] for line in run.metrics if "dev/nll" in line}
+    assert len(on_dev) == 15
+    best = min(on_dev, key=lambda step: on_dev[step])
+    assert run.summary["best_step"] == best != 30
+    assert run.summary["best_value"] == -on_dev[best]
+    stopped = finetune(made(tmp_path, files, "stopped", **{"evaluate.metric": "nll", "train.length": f"{best} steps"}))
+    ours, theirs = (load_file(one.model_dir / "model.safetensors") for one in (run, stopped))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_run_ends_when_dev_gets_no_better(tmp_path: Path, files: dict[str, str]) -> None:
+    stop = {"metric": "nll", "patience": 3}
+    run = finetune(
+        made(tmp_path, files, **{"evaluate.every": "1 steps", "train.early_stop": stop, "train.length": "200 steps"})
+    )
+    assert run.summary["finished"]
+    assert run.summary["steps"] == run.summary["best_step"] + 3 < 200
+
+
+def test_a_metric_that_there_is_not_is_told_before_the_first_step(tmp_path: Path, files: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=r"metric must be one of .*; did you mean 'accuracy'"):
+        finetune(made(tmp_path, files, **{"evaluate.metric": "acuracy"}))
+    assert not checkpoints(tmp_path / "run")
+
+
+def test_resumed_is_uninterrupted_to_the_bit(
+    tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle, with weights that were best before the checkpoint."""
+    changes = {"evaluate.every": "3 steps", "evaluate.metric": "nll", "checkpoint.every": "4 steps"}
+    whole = finetune(made(tmp_path, files, "whole", **changes))
+    run_of = Judge.on_step
+
+    def killed(self: Judge, training: Training) -> None:
+        run_of(self, training)
+        if training.step == 14:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Judge, "on_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(made(tmp_path, files, "part", **changes))
+    monkeypatch.setattr(Judge, "on_step", run_of)
+    resumed = finetune(made(tmp_path, files, "part", **changes), resume=True)
+    for key in ("steps", "best_step", "best_value", "dev", "test", "facts"):
+        assert resumed.summary[key] == whole.summary[key], key
+    ours, theirs = (load_file(one.model_dir / "model.safetensors") for one in (resumed, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    kept = [
+        [{k: v for k, v in line.items() if "second" not in k and "share" not in k} for line in one.metrics]
+        for one in (resumed, whole)
+    ]
+    assert kept[0] == kept[1]
+
+
+def trained_names(tmp_path: Path, files: dict[str, str], **changes: Any) -> set[str]:
+    """Weights that a run of a few steps changed."""
+    run = finetune(
+        made(tmp_path, files, f"run-{len(list(tmp_path.iterdir()))}", **changes, **{"train.length": "3 steps"})
+    )
+    before, after = load_file(tmp_path / "bert" / "model.safetensors"), load_file(run.model_dir / "model.safetensors")
+    return {name for name in before.keys() & after.keys() if not torch.equal(before[name], after[name])}
+
+
+def layers_in(names: set[str]) -> set[str]:
+    return {
+        name.split(".")[3] if ".layer." in name else name.split(".")[1] for name in names if name.startswith("bert.")
+    }
+
+
+def test_only_the_top_layers_learn(tmp_path: Path, files: dict[str, str]) -> None:
+    assert layers_in(trained_names(tmp_path, files, **{"train.layers": "none"})) <= {"pooler"}
+    assert layers_in(trained_names(tmp_path, files, **{"train.layers": 1})) <= {"1", "pooler"}
+    assert {"0", "1", "embeddings"} <= layers_in(trained_names(tmp_path, files))
+    with pytest.raises(UserError, match=r"train.layers must be at most 2"):
+        trained_names(tmp_path, files, **{"train.layers": 3})
+
+
+def test_layers_thaw_one_after_the_other(tmp_path: Path, files: dict[str, str]) -> None:
+    found = [
+        layers_in(trained_names(tmp_path, files, **{"train.unfreeze": f"{n} steps"})) - {"pooler"} for n in (3, 2, 1)
+    ]
+    assert found == [set(), {"1"}, {"1", "0"}]
+
+
+def test_rates_fall_with_depth(tmp_path: Path, files: dict[str, str]) -> None:
+    given = made(tmp_path, files, **{"train.layer_decay": 0.5})
+    kind = Finetuning()
+    training = kind.build(given, kind.prepare(given, given.folder), given.folder, enter(given), None)
+    rates = {slot.name: slot.lr for slot in training.optimizer.slots}
+    assert rates["head.out.weight"] == 3e-3
+    assert rates["body.layers.1.mlp.up.weight"] == 1.5e-3
+    assert rates["body.layers.0.mlp.up.weight"] == 0.75e-3
+    assert rates["body.embedding.weight"] == 0.375e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "height"),
+    [("body.embedding.weight", 0), ("body.layers.0.mlp.up.weight", 1), ("body.layers.11.attention.out.bias", 12),
+     ("body.norm.weight", 13), ("head.out.weight", 13)],
+)  # fmt: skip
+def test_heights(name: str, height: int) -> None:
+    assert height_of(name, 12) == height
+
+
+def test_seeds_come_with_mean_and_spread(tmp_path: Path, files: dict[str, str]) -> None:
+    run = finetune(made(tmp_path, files, seeds=2, **{"train.length": "5 steps"}))
+    singles = [json.loads((run.folder / f"seed-{seed}" / "summary.json").read_text()) for seed in (0, 1)]
+    spread = run.summary["seeds"]["test"]["nll"]
+    values = [single["test"]["nll"] for single in singles]
+    assert values[0] != values[1]
+    assert spread["mean"] == pytest.approx(sum(values) / 2)
+    assert spread["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    best = max(singles, key=lambda single: single["best_value"])
+    assert run.summary["best_seed"] == best["seed"]
+    assert (run.model_dir / "task.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"base": None}, "give base"),
+        ({"train.early_stop": {}, "task.dev": []}, "early_stop needs task.dev"),
+        ({"model": {"family": "bert", "size": "mini"}}, "either base or model"),
+        ({"tokenizer": {"kind": "bpe"}}, "tokenizer comes with base"),
+    ],
+)
+def test_recipes_that_say_too_much_or_too_little(
+    tmp_path: Path, files: dict[str, str], changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        made(tmp_path, files, **changes)
