@@ -152,6 +152,12 @@ class Tokenizer:
             return self._reads_special.encode(text).ids
         return self._raw.encode(text, add_special_tokens=False).ids
 
+    def encode_rendered(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of a chat template's text, int64 [T], and the character where each begins, int64 [T]. Special tokens
+        in it are read as such, and none are added."""
+        found = self._reads_special.encode(text, add_special_tokens=False)
+        return np.array(found.ids, dtype=np.int64), np.array([start for start, _ in found.offsets], dtype=np.int64)
+
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text as `encode` gives them, as arrays of `dtype` `[num_tokens]`; fast, for many texts."""
         return self._pieces.encode_batch(list(texts))

@@ -25,9 +25,10 @@ TAKES = {
     "chrf": "texts",
     "rouge": "texts",
     "calibration": "probabilities",
+    "likelihood": "tokens",
 }
 """What kind of values a metric takes; the others': labels."""
-PERFECT = {"bleu": 100.0, "chrf": 100.0, "regression": 0.0, "calibration": 0.0}
+PERFECT = {"bleu": 100.0, "chrf": 100.0, "regression": 0.0, "calibration": 0.0, "likelihood": 1.0}
 """The best possible main figure; the others': 1."""
 
 VARIANTS: list[dict[str, Any]] = [
@@ -62,6 +63,8 @@ def values(config: MetricConfig) -> tuple[list[Any], list[Any], list[Any]]:
             return round(float(random.normal()), 1)
         if kind == "tags":
             return [*random.permutation(["B-PER", "I-PER", "O", "B-LOC"]).tolist(), "O", "B-LOC"]
+        if kind == "tokens":
+            return int(random.integers(1, 9))
         if kind == "relations":
             return str(random.choice(["Cause-Effect(e1,e2)", "Cause-Effect(e2,e1)", "Message-Topic(e1,e2)", "Other"]))
         if kind == "texts":
@@ -70,6 +73,8 @@ def values(config: MetricConfig) -> tuple[list[Any], list[Any], list[Any]]:
 
     golds = [draw() for _ in range(NUMBER)]
     said = [gold if random.random() < 0.6 else draw() for gold in golds]
+    if kind == "tokens":
+        return golds, [0.0] * NUMBER, random.exponential(size=NUMBER).tolist()
     if kind == "texts":
         return [[gold] for gold in golds], golds, said
     if kind == "probabilities":
