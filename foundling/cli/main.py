@@ -18,6 +18,7 @@ VERBS = {
     "data": "see what a model will see of its text, before it trains",
     "pretrain": "train a language model from a recipe",
     "finetune": "train a model to answer: labels, entities, relations, questions, translations, ...",
+    "tune": "search a recipe's keys, and tell whether the best beats what was there",
     "predict": "let a fine-tuned model answer a file of examples",
     "evaluate": "score a model on text that it never saw",
     "generate": "let a model write on from a prompt",

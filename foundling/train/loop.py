@@ -36,12 +36,12 @@ class Callback(Protocol):
 
 
 def run_loop(training: Training, callbacks: Sequence[Callback]) -> None:
-    """Trains until the run's last step, until a callback ends it, or until SIGTERM or SIGINT; then lets the callbacks
-    finish."""
+    """Trains until the run's last step or its rest, until a callback ends it, or until SIGTERM or SIGINT; then lets
+    the callbacks finish."""
     with _polite_stop(training):
         for callback in callbacks:
             callback.on_start(training)
-        while training.step < training.settings.total_steps and not training.ends_early:
+        while training.step < training.rests_at and not training.ends_early:
             training_step(training)
             for callback in callbacks:
                 callback.on_step(training)

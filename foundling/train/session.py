@@ -44,8 +44,12 @@ class Kind(Protocol):
         ...
 
 
-def run_recipe(recipe: Any, kind: Kind, *, resume: bool) -> Run:
-    """Trains what a recipe declares. resume: go on from the newest checkpoint of the run folder, to the bit."""
+def run_recipe(recipe: Any, kind: Kind, *, resume: bool, share: float = 1.0, data_folder: Path | None = None) -> Run:
+    """Trains what a recipe declares.
+
+    resume: go on from the newest checkpoint of the run folder, to the bit. share: of the run's steps after which it
+    rests, with a checkpoint, to be resumed. data_folder: where what is made of the data lies; None: the run folder.
+    """
     folder = recipe.folder
     _refuse_mixing(folder, resume)
     checkpoint = newest_checkpoint(folder) if resume else None
@@ -53,7 +57,7 @@ def run_recipe(recipe: Any, kind: Kind, *, resume: bool) -> Run:
     identity: dict[str, Any] = {"recipe": resolved(recipe)}
     _must_match(state, identity)
     world = enter(recipe)
-    data = prepare_once(recipe, kind, folder, world)
+    data = prepare_once(recipe, kind, data_folder or folder, world)
     identity["inputs"] = data.inputs
     _must_match(state, identity)
     training = kind.build(recipe, data, folder, world, None if state is None else _settings(state, world))
@@ -61,6 +65,7 @@ def run_recipe(recipe: Any, kind: Kind, *, resume: bool) -> Run:
     if checkpoint is not None and state is not None:
         load_checkpoint(training, checkpoint, state)
         logger.info("resumed from step %d of %d", training.step, training.settings.total_steps)
+    training.rests_at = max(1, round(share * training.settings.total_steps))
     callbacks = kind.callbacks(training, identity)
     if world.is_first:
         _describe_run(training, identity)

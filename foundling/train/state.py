@@ -80,10 +80,13 @@ class Training:
     """Set by SIGTERM or SIGINT: the loop ends after the step in hand."""
     best: Best | None = None
     """Where a callback chooses weights."""
+    rests_at: int = 0
+    """Step after which the run pauses to be resumed; the last one, where it is to have its full length."""
     ends_early: bool = False
     """Set by a callback: the run is finished after the step in hand."""
 
     def __post_init__(self) -> None:
+        self.rests_at = self.rests_at or self.settings.total_steps
         self.tokens_by_source = self.tokens_by_source or [0] * len(self.data.names)
 
     @property

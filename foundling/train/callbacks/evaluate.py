@@ -30,7 +30,7 @@ class Evaluate:
             self._run(training)
 
     def on_step(self, training: Training) -> None:
-        if training.step % self._every == 0 or training.step == training.settings.total_steps:
+        if training.step % self._every == 0 or training.step == training.rests_at:
             self._run(training)
 
     def on_end(self, training: Training) -> None:

@@ -35,7 +35,7 @@ class Judge:
             self._figure(training, _FIRST_LOOK)
 
     def on_step(self, training: Training) -> None:
-        if training.step % self._every == 0 or training.step == training.settings.total_steps:
+        if training.step % self._every == 0 or training.step == training.rests_at:
             self._run(training)
 
     def on_end(self, training: Training) -> None:

@@ -1,0 +1,163 @@
+"""Tuning: the best of a rung go on from their checkpoints, and what is best is held against what was there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from foundling.cli.main import main
+from foundling.core.config import validate
+from foundling.core.errors import UserError
+from foundling.train import tune as module
+from foundling.train.pretrain import pretrain
+from foundling.train.recipe import recipe_from
+from foundling.train.tune import tune, verdict_of
+from foundling.train.tune_recipe import TuneRecipe
+from tests.tasks.small import base_folder, write_rows
+from tests.tiny import recipe_data, write_texts
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    assert (
+        main(
+            [
+                "corpus",
+                "build",
+                str(write_texts(tmp_path / "texts", 60)),
+                "--out",
+                str(tmp_path / "corpus"),
+                "valid_fraction=0.2",
+            ]
+        )
+        == 0
+    )
+    tokenizer = ["tokenizer", "train", str(tmp_path / "corpus"), "--kind", "bpe", "--vocab-size", "300"]
+    assert main([*tokenizer, "--out", str(tmp_path / "tokenizer")]) == 0
+    data = recipe_data(tmp_path / "corpus", tmp_path / "tokenizer", tmp_path / "unused", **{"optimizer.lr": 1e-6})
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    return tmp_path / "tiny.yaml"
+
+
+def made(recipe_file: Path, **changes: Any) -> TuneRecipe:
+    data = {
+        "name": "search",
+        "out": str(recipe_file.parent / "search"),
+        "recipe": str(recipe_file),
+        "search": {"optimizer.lr": {"choices": [1e-6, 1e-2]}, "optimizer.weight_decay": {"low": 0.0, "high": 0.1}},
+        "trials": 4,
+        "halving": {"factor": 2, "rungs": 3},
+        "seeds": 2,
+        **changes,
+    }
+    found: TuneRecipe = validate(TuneRecipe, data, "tune")
+    return found
+
+
+def test_good_settings_are_found_and_beat_the_recipe(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = tune(made(recipe_file))
+    folder = recipe_file.parent / "search"
+    assert len(outcome.trials) == 4
+    assert sorted(trial.steps for trial in outcome.trials) == [2, 2, 4, 8]
+    assert outcome.best.settings["optimizer.lr"] == 1e-2
+    assert outcome.verdict == "better"
+    assert max(outcome.best_values) < min(outcome.default_values)
+    best = yaml.safe_load((folder / "best.yaml").read_text(encoding="utf-8"))
+    assert best["optimizer"]["lr"] == 1e-2
+    assert json.loads((folder / "tune.json").read_text())["verdict"] == "better"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "better than the recipe as it is" in page
+    assert not list(folder.glob("trial-*"))
+
+
+def test_a_trial_that_went_on_is_one_that_never_stopped(recipe_file: Path) -> None:
+    outcome = tune(made(recipe_file))
+    data = yaml.safe_load(recipe_file.read_text(encoding="utf-8"))
+    data["optimizer"] |= {key.split(".")[1]: value for key, value in outcome.best.settings.items()}
+    data["out"] = str(recipe_file.parent / "whole")
+    whole = pretrain(recipe_from(data))
+    assert whole.summary["valid"]["bits_per_byte"] == outcome.best.value
+
+
+def test_a_killed_search_goes_on(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+    real = module._advance
+
+    def advance(recipe: TuneRecipe, trial: Any, part: int) -> None:
+        ran.append(trial.number)
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        real(recipe, trial, part)
+
+    monkeypatch.setattr(module, "_advance", advance)
+    given = made(recipe_file, halving=None, trials=4)
+    with pytest.raises(KeyboardInterrupt):
+        tune(given)
+    monkeypatch.setattr(module, "_advance", real)
+    outcome = tune(given)
+    assert len([trial for trial in outcome.trials if not trial.fault]) == 4
+    with pytest.raises(UserError, match="study of the same recipe and search"):
+        tune(made(recipe_file, search={"optimizer.lr": {"choices": [1e-3]}}))
+
+
+def test_a_trial_with_a_fault_is_told_and_the_search_goes_on(
+    recipe_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    search = {"train.batch": {"choices": ["8 rows", "90000 rows"]}}
+    outcome = tune(made(recipe_file, search=search, halving=None, trials=6))
+    faults = [trial for trial in outcome.trials if trial.fault]
+    assert faults
+    assert all("must fill one batch" in trial.fault for trial in faults)
+    assert outcome.best.settings == {"train.batch": "8 rows"}
+    assert outcome.verdict == "noise"
+
+
+def test_a_key_that_the_recipe_has_not_is_told_before_anything_runs(recipe_file: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'lr'"):
+        tune(made(recipe_file, search={"optimizer.lrr": {"choices": [1e-3]}}))
+
+
+def test_a_fine_tuning_is_searched_by_dev(tmp_path: Path) -> None:
+    rows = [{"text": f"w{7 + i} w{8 + (i * 3) % 9}", "label": "ab"[i % 2]} for i in range(10)]
+    path = str(write_rows(tmp_path / "train.jsonl", rows))
+    data = {
+        "name": "tiny", "base": str(base_folder(tmp_path, "bert")),
+        "task": {"kind": "classification", "train": path, "dev": path},
+        "optimizer": {"kind": "adamw", "lr": 1e-7}, "schedule": {"kind": "constant", "warmup": 0},
+        "train": {"length": "24 steps", "batch": "10 rows", "compile": False, "precision": "fp32"},
+    }  # fmt: skip
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(data))
+    search = {"optimizer.lr": {"choices": [1e-7, 3e-3]}}
+    outcome = tune(made(tmp_path / "tiny.yaml", search=search, halving=None, trials=4))
+    assert outcome.best.settings == {"optimizer.lr": 3e-3}
+    assert outcome.sign == -1
+    assert min(-value for value in outcome.best_values) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("best", "default", "verdict"),
+    [
+        ([1.0, 1.01, 0.99], [2.0, 2.01, 1.99], "better"),
+        ([2.0, 2.01, 1.99], [1.0, 1.01, 0.99], "worse"),
+        ([1.0, 2.0, 3.0], [1.5, 2.5, 3.5], "noise"),
+        ([1.0, 1.0], [1.0, 1.0], "noise"),
+    ],
+)
+def test_verdicts(best: list[float], default: list[float], verdict: str) -> None:
+    assert verdict_of(best, default) == verdict
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        ({}, "at least 1"),
+        ({"a": {}}, "either low and high, or choices"),
+        ({"a": {"low": 2, "high": 1}}, "low must be below high"),
+        ({"a": {"low": 0, "high": 1, "log": True}}, "log needs a low above 0"),
+    ],
+)
+def test_searches_that_say_nothing(search: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        validate(TuneRecipe, {"name": "x", "recipe": "x.yaml", "search": search}, "tune")
