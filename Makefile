@@ -20,7 +20,7 @@ check: $(VENV)/.dev ## style, types and the one-way floors
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_floors.py
 
-bench: $(VENV)/.bench ## the benchmarks, one table each (slow; nothing else should run)
+bench: $(VENV)/.bench ## what there is to measure, and the command of each
 	$(BIN)/python -m benchmarks
 
 format: $(VENV)/.dev

@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -106,18 +105,17 @@ class Finetuning:
 def _finish(training: Training, model: Any) -> None:
     """The best weights, measured on everything that there is, and written."""
     data, folder = training.data, training.folder
-    task, start = data.task, time.perf_counter()
+    task, seconds, wall = data.task, training.clock.seconds(), training.clock.wall()
     task.facts |= task.calibrate(model, data.examples.get("dev", []))
     judged, answered = {}, {}
     for split in ("dev", "test"):
         if split in data.examples:
             answered[split] = task.answers(model, data.examples[split])
             judged[split] = judge(task.measured(data.examples[split], answered[split]), with_intervals=True)
-    seconds = time.perf_counter() - start
     save_task(model.cpu(), task, folder / "model", inputs=data.inputs)
     for split, answers in answered.items():
         write_answers(folder / f"answers-{split}.jsonl", [task.describe(e) for e in data.examples[split]], answers)
-    write_json(folder / "summary.json", _summary(training, judged, seconds))
+    write_json(folder / "summary.json", _summary(training, judged, seconds, wall))
 
 
 def write_answers(path: Path, examples: list[dict[str, Any]], answers: list[dict[str, Any]]) -> None:
@@ -126,7 +124,8 @@ def write_answers(path: Path, examples: list[dict[str, Any]], answers: list[dict
     write_text(path, "".join(line + "\n" for line in lines))
 
 
-def _summary(training: Training, judged: dict[str, Judgement], answer_seconds: float) -> dict[str, Any]:
+def _summary(training: Training, judged: dict[str, Judgement], seconds: float, wall: float) -> dict[str, Any]:
+    """seconds: of training alone; wall: with the evaluations on the way."""
     metrics, settings = training.metrics, training.settings
     return {
         "finished": training.ends_early or training.step >= settings.total_steps,
@@ -135,7 +134,8 @@ def _summary(training: Training, judged: dict[str, Judgement], answer_seconds: f
         "best_step": training.best.step if training.best else training.step,
         "best_value": training.best.value if training.best else None,
         "tokens": training.num_tokens,
-        "seconds": round(training.clock.seconds() - answer_seconds, 3),
+        "seconds": round(seconds, 3),
+        "wall_seconds": round(wall, 3),
         "tokens_per_second": metrics.get("mean_tokens_per_second"),
         "weights": sum(p.numel() for p in training.model.parameters()),
         "train": {"loss": metrics.get("loss")},

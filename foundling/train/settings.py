@@ -226,5 +226,9 @@ class Clock:
     def seconds(self) -> float:
         return time.perf_counter() - self._start - self._left_out
 
+    def wall(self) -> float:
+        """Seconds since this process began the run, nothing left out."""
+        return time.perf_counter() - self._start
+
     def leave_out(self, seconds: float) -> None:
         self._left_out += seconds
