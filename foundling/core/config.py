@@ -122,7 +122,8 @@ def explain(error: ValidationError, what: str) -> UserError:
     lines = []
     for fault in faults:
         path = "".join(f"{step}." for step in fault["loc"])[:-1]
-        got = "" if fault["type"] in ("unknown_key", "missing", "part") else f"; got {_short(fault['input'])}"
+        told = fault["type"] in ("unknown_key", "missing", "part") or isinstance(fault["input"], dict)
+        got = "" if told else f"; got {_short(fault['input'])}"
         message = fault["msg"].removeprefix("Value error, ")
         place = f"{path}: " if path else ""  # no path: the whole of it
         lines.append(f"{place}{message}{got if '; got ' not in message else ''}")

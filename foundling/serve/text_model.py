@@ -132,4 +132,5 @@ class TextModel:
 
     @property
     def _family(self) -> str:
-        return type(self.config).__module__.rsplit(".", 1)[-1]
+        family = type(self.config).__module__.rsplit(".", 1)[-1]
+        return family if self.config.objectives else f"fine-tuned {self.config.family}"

@@ -44,7 +44,7 @@ class Records:
     def must_be_whole(self) -> None:
         """UserError where a row is faulty."""
         if self.faults:
-            raise _refused(self.path, self.faults, len(self.faults) + len(self.records))
+            raise _refused(self.path, self.faults, len(self.faults) + len(self.records), "mend them")
 
 
 def files_of(pattern: str) -> list[Path]:
@@ -125,19 +125,17 @@ def examples_of(
         except RowFault as fault:
             faults.append((record.place, str(fault)))
     if faults and on_bad == "error":
-        raise _refused(records.path, faults, len(found) + len(faults))
+        out = "mend them, or leave them out: task.bad_rows=skip"
+        raise _refused(records.path, faults, len(found) + len(faults), out)
     if faults:
         shown = "; ".join(f"{place}: {reason}" for place, reason in faults[:_SHOWN])
         logger.warning("%s: %d rows are left out: %s%s", records.path, len(faults), shown, _more(faults))
     return found
 
 
-def _refused(path: Path, faults: list[tuple[str, str]], num_rows: int) -> UserError:
+def _refused(path: Path, faults: list[tuple[str, str]], num_rows: int, way_out: str) -> UserError:
     shown = "".join(f"\n  {place}: {reason}" for place, reason in faults[:_SHOWN])
-    return UserError(
-        f"{path}: {len(faults)} of {num_rows} rows make no example (mend them, or leave them out: "
-        f"task.bad_rows=skip){shown}{_more(faults)}"
-    )
+    return UserError(f"{path}: {len(faults)} of {num_rows} rows make no example ({way_out}){shown}{_more(faults)}")
 
 
 def _more(faults: list[tuple[str, str]]) -> str:

@@ -56,14 +56,14 @@ def prepare(recipe: FinetuneRecipe, folder: Path) -> TaskData:
     """Reads the files, learns the labels, trains the tokenizer where one is asked for, and makes rows."""
     config = recipe.task
     assert isinstance(config, TaskConfig)
+    base_dir = None if recipe.base is None else _base_dir(recipe.base)
     paths = {"train": config.train, "dev": config.dev, "test": config.test}
     examples = {split: config.read(found) for split, found in paths.items() if found}
     if empty := [split for split, found in examples.items() if not found]:
         raise UserError("each of a task's files must hold an example", got=f"none in {', '.join(empty)}")
     facts = config.learn(examples)
     inputs = {f"{split}/{Path(p).name}": _hash(p) for split, found in paths.items() for p in found}
-    if recipe.base is not None:
-        base_dir = find_model_dir(recipe.base)
+    if base_dir is not None:
         base: Any = load_model(base_dir)
         tokenizer, body = _tokenizer_of(base_dir), base.config
         inputs["base"] = sha256_of(base_dir / "config.json")
@@ -82,6 +82,13 @@ def prepare(recipe: FinetuneRecipe, folder: Path) -> TaskData:
         return TaskData(task, examples, rows, body, start, inputs)
     shape = TaskShape(family=family_of(body), body=body.bare(), head=head)
     return TaskData(task, examples, rows, shape, None if base is None else adopted(base, shape), inputs)
+
+
+def _base_dir(base: str) -> Path:
+    try:
+        return find_model_dir(base)
+    except UserError as error:
+        raise UserError("base must be a run, a model folder or a Hugging Face folder", got=base) from error
 
 
 def _tokenizer_of(folder: Path) -> Tokenizer:
