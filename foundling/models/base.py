@@ -4,7 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,11 @@ from foundling.nn.attention import Kernel
 
 Style = Literal["colwise", "rowwise", "headwise"]
 """How a layer is split: by outputs, by inputs, or not, though it works on split heads [N, H, K] (a norm of heads)."""
+
+
+def family_of(config: Any) -> str:
+    """Name of the family that a config is of."""
+    return str(type(config).__module__).rsplit(".", 1)[-1]
 
 
 @dataclass(frozen=True)

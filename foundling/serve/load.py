@@ -12,7 +12,7 @@ from foundling.models.seq2seq import Seq2Seq
 from foundling.serve.language_model import LanguageModel
 from foundling.serve.source_model import SourceModel
 from foundling.serve.text_model import TextModel
-from foundling.tasks.folder import TASK_FILE, load_task
+from foundling.tasks.folder import is_task_folder, load_task
 from foundling.tokenizers.base import load_tokenizer
 
 _ID_FILES = ("generation_config.json", "config.json")
@@ -33,7 +33,7 @@ def load(
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model: Any
     task = None
-    if (folder / TASK_FILE).is_file():
+    if is_task_folder(folder):
         task, model = load_task(folder, dtype=dtype)
         tokenizer = task.tokenizer
     else:

@@ -14,6 +14,7 @@ from foundling.core.errors import UserError
 from foundling.core.registry import load_part
 from foundling.data.batch import Batch
 from foundling.evaluation.likelihood import log_likelihoods
+from foundling.models.base import family_of
 from foundling.tasks.base import RowFault, Task
 from foundling.tokenizers.base import Tokenizer
 
@@ -132,5 +133,4 @@ class TextModel:
 
     @property
     def _family(self) -> str:
-        family = type(self.config).__module__.rsplit(".", 1)[-1]
-        return family if self.config.objectives else f"fine-tuned {self.config.family}"
+        return family_of(self.config) if self.config.objectives else f"fine-tuned {self.config.family}"

@@ -22,6 +22,7 @@ from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.data.rows import Row
 from foundling.heads.base import HeadConfig
+from foundling.models.base import family_of
 from foundling.objectives.base import Scale
 from foundling.tasks.files import RowFault, examples_of, read_records
 from foundling.tasks.frame import Frame
@@ -112,7 +113,7 @@ class Task(ABC):
 
     def __init__(self, config: TaskConfig, tokenizer: Tokenizer, body: Any, facts: Facts) -> None:
         self.config, self.tokenizer, self.body, self.facts = config, tokenizer, body, dict(facts)
-        self.family = type(body).__module__.rsplit(".", 1)[-1]
+        self.family = family_of(body)
         if self.family not in config.families:
             raise UserError(
                 f"task {config.kind} needs a base of family {', '.join(config.families)}", got=f"one of {self.family}"

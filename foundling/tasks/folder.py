@@ -18,6 +18,7 @@ from foundling.core.log import logger
 from foundling.core.registry import load_part
 from foundling.data.batch import Batch
 from foundling.heads.base import HeadConfig
+from foundling.models.base import family_of
 from foundling.models.hub import base, format_for, load_model, save_model
 from foundling.models.hub.base import ConfigReader, Weight
 from foundling.tasks.base import FOLDER, Task, TaskConfig
@@ -155,11 +156,53 @@ def save_task(
     )  # fmt: skip
 
 
+def is_task_folder(folder: Path) -> bool:
+    """Whether a model folder has a task's head: one of ours, or of a class of transformers that we know."""
+    return (folder / TASK_FILE).is_file() or _class_in(folder) is not None
+
+
+def load_base(folder: Path) -> Any:
+    """The model of a folder that a fine-tuning starts from; of a fine-tuned one it takes the body and leaves the
+    head's last matrix."""
+    return load_task(folder)[1] if is_task_folder(folder) else load_model(folder)
+
+
+def _class_in(folder: Path) -> tuple[str, str] | None:
+    """(format of the body, head) of a folder of transformers with a head that we know."""
+    named = read_json(folder / "config.json").get("architectures")
+    return next((key for key, (name, _) in _CLASSES.items() if named == [name] and key[1] == "sequence"), None)
+
+
+def _said_by_transformers(folder: Path, body_format: str) -> TaskFile:
+    """What task.json would say of a classifier that was trained elsewhere: its labels stand in config.json."""
+    path = folder / "config.json"
+    data = read_json(path)
+    form: base.Format = load_part("models.hub", body_format).Format()
+    config: Any = form.read_config(
+        ConfigReader(data, str(path)).with_values(architectures=[form.architecture]), str(path)
+    )
+    named = data.get("id2label") or {str(i): f"LABEL_{i}" for i in range(data.get("num_labels", 2))}
+    labels = [named[key] for key in sorted(named, key=int)]
+    kinds = {"multi_label_classification": "labels", "regression": "number"}
+    target = kinds.get(str(data.get("problem_type")), "number" if len(labels) == 1 else "label")
+    facts: dict[str, Any] = {"mean": 0.0, "spread": 1.0} if target == "number" else {"labels": labels}
+    task = validate(
+        load_part(FOLDER, "classification").Config, {"kind": "classification", "train": [], "target": target}, str(path)
+    )
+    bare = config.bare()
+    style = task.build(load_tokenizer(folder), bare, facts).head()
+    shape = {"family": family_of(bare), "body": resolved(bare), "head": resolved(style)}
+    return TaskFile(task=resolved(task), facts=facts, model=shape)
+
+
 def load_task(folder: Path, *, dtype: torch.dtype = torch.float32) -> tuple[Task, nn.Module]:
-    """The task, which knows its tokenizer, and the model of a folder that `save_task` wrote. UserError: see
-    `load_model`."""
-    path = folder / TASK_FILE
-    said: TaskFile = validate(TaskFile, read_json(path), str(path))
+    """The task, which knows its tokenizer, and the model of a folder that `save_task` wrote, or transformers with a
+    head that we know. UserError: see `load_model`."""
+    path, known = folder / TASK_FILE, _class_in(folder)
+    if path.is_file() or known is None:
+        said: TaskFile = validate(TaskFile, read_json(path), str(path))
+    else:
+        said = _said_by_transformers(folder, known[0])
     config = load_part(FOLDER, str(said.task.get("kind"))).Config
     task_config: TaskConfig = validate(config, said.task, str(path))
     model: Any = load_model(folder, dtype=dtype, form=None if said.model is None else _form(said))

@@ -109,6 +109,8 @@ def adopted(base: Any, config: TaskShape) -> Mapping[str, Tensor]:
     An inner layer of the head starts from the pretrained one that does the same work, where there is one: BERT's
     pooler, ModernBERT's layer before its masked-language head.
     """
+    if isinstance(base, TaskModel):
+        return {name: p.detach() for name, p in base.named_parameters() if not name.startswith("head.out")}
     found = {f"body.{name}": parameter.detach() for name, parameter in base.named_parameters()}
     assert isinstance(config.head, HeadConfig)
     same_work = {

@@ -14,6 +14,7 @@ from torch import nn
 from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.data.rows import Samples
+from foundling.models.base import family_of
 from foundling.nn.init import place_
 from foundling.objectives.base import Objective
 from foundling.optim.base import Group, Optimizer, OptimizerConfig
@@ -24,7 +25,7 @@ from foundling.train.machine import choose_precision
 from foundling.train.prepare import Data
 from foundling.train.recipe import Recipe
 from foundling.train.settings import Settings, row_length_of, settle
-from foundling.train.start import family_of, fill, fill_embedding, start_weights
+from foundling.train.start import fill, fill_embedding, start_weights
 from foundling.train.state import Trainee, Training
 
 _LOOK_AT_ROWS = 64

@@ -12,13 +12,14 @@ from foundling.core.errors import UserError
 from foundling.core.files import sha256_of
 from foundling.core.log import logger
 from foundling.data.rows import Row
-from foundling.models.hub import find_model_dir, load_model
+from foundling.models.base import family_of
+from foundling.models.hub import find_model_dir
 from foundling.tasks.base import Task, TaskConfig
-from foundling.tasks.model import TaskShape, adopted
+from foundling.tasks.folder import load_base
+from foundling.tasks.model import TaskModel, TaskShape, adopted
 from foundling.tokenizers.base import Tokenizer, TokenizerConfig, load_tokenizer
 from foundling.tokenizers.train import train_tokenizer
 from foundling.train.finetune_recipe import FinetuneRecipe
-from foundling.train.start import family_of
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,9 @@ def prepare(recipe: FinetuneRecipe, folder: Path) -> TaskData:
     facts = config.learn(examples)
     inputs = {f"{split}/{Path(p).name}": _hash(p) for split, found in paths.items() for p in found}
     if base_dir is not None:
-        base: Any = load_model(base_dir)
-        tokenizer, body = _tokenizer_of(base_dir), base.config
+        base: Any = load_base(base_dir)
+        tokenizer = _tokenizer_of(base_dir)
+        body = base.config.body if isinstance(base, TaskModel) else base.config
         inputs["base"] = sha256_of(base_dir / "config.json")
     else:
         assert recipe.model is not None

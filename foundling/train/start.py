@@ -10,6 +10,7 @@ from torch.distributed.tensor import DTensor
 
 from foundling.core.errors import UserError
 from foundling.core.log import logger
+from foundling.models.base import family_of
 from foundling.models.hub import find_model_dir, load_model
 from foundling.models.vectors import Embeddings, embed
 from foundling.models.vocabulary import extend_vocabulary
@@ -40,11 +41,6 @@ def start_weights(recipe: Recipe, data: Data) -> Any:
             got=f"{data.tokenizer.vocab_size} against {model.config.vocab_size}",
         )
     return model
-
-
-def family_of(config: Any) -> str:
-    """Name of the family that a config is of."""
-    return str(type(config).__module__).rsplit(".", 1)[-1]
 
 
 def fill(model: Any, weights: Mapping[str, Tensor] | None, seed: int) -> None:

@@ -133,3 +133,27 @@ def test_one_label_alone_teaches_nothing(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "train.jsonl", [{"text": f"w{i}", "label": "a"} for i in range(7, 12)])
     with pytest.raises(UserError, match="label"):
         finetune(recipe(tmp_path / "run", base_folder(tmp_path, "bert"), task(path)))
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_classifier_that_transformers_made_answers_here_and_can_go_on(tmp_path: Path, name: str) -> None:
+    base = base_folder(tmp_path, name)
+    torch.manual_seed(1)
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
+        base, num_labels=3, id2label={0: "c", 1: "a", 2: "b"}, label2id={"c": 0, "a": 1, "b": 2}
+    )
+    theirs.save_pretrained(tmp_path / "theirs")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "theirs" / file).write_bytes((base / file).read_bytes())
+    lm = load(tmp_path / "theirs")
+    assert lm.task.labels == ["c", "a", "b"]
+    (row,) = lm.task.rows([lm.task.config.example({"text": "w9 w12 w30"}, known=False)])
+    given = {"input_ids": torch.from_numpy(row.tokens)[None]}
+    if name in ("bert", "xlnet"):
+        given["token_type_ids"] = torch.from_numpy(row.segments)[None]
+    with torch.no_grad():
+        logits = theirs.eval()(**given).logits[0]
+    np.testing.assert_allclose(lm.task.outputs(lm.model, [row])[0], logits.numpy(), atol=1e-5, rtol=1e-5)
+    path = write_rows(tmp_path / "train.jsonl", ROWS)
+    run = finetune(recipe(tmp_path / "run", tmp_path / "theirs", task(path), length="1 steps"))
+    assert run.summary["finished"]
