@@ -36,6 +36,11 @@ class Example:
     label: str | tuple[str, ...] | float | None = None
     """What is true: a label, labels, or a number; None: unknown."""
 
+    @property
+    def key(self) -> str:
+        """What is asked, as one text: equal where two examples ask the same."""
+        return self.text if self.second is None else f"{self.text}\n{self.second}"
+
 
 class Config(TaskConfig):
     kind: str = "classification"
@@ -75,11 +80,7 @@ class Config(TaskConfig):
         return _name(value)
 
     def learn(self, examples: Mapping[str, Sequence[Example]]) -> Facts:
-        texts = {
-            split: [(e.text if e.second is None else f"{e.text}\n{e.second}", e.label) for e in found]
-            for split, found in examples.items()
-        }
-        tell_overlap(texts)
+        tell_overlap({split: [(e.key, e.label) for e in found] for split, found in examples.items()})
         if self.target == "number":
             numbers = np.array([e.label for e in examples["train"]], dtype=np.float64)
             spread = float(numbers.std())

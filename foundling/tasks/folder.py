@@ -37,6 +37,9 @@ _CLASSES = {
     ("modernbert", "token"): (
         "ModernBertForTokenClassification", {"inner": "head.dense", "norm": "head.norm", "out": "classifier"},
     ),
+    ("modernbert", "span"): (
+        "ModernBertForQuestionAnswering", {"inner": "head.dense", "norm": "head.norm", "out": "classifier"},
+    ),
     ("gpt2", "sequence"): ("GPT2ForSequenceClassification", {"out": "score"}),
     ("gpt2", "token"): ("GPT2ForTokenClassification", {"out": "classifier"}),
     ("gpt2", "span"): ("GPT2ForQuestionAnswering", {"out": "qa_outputs"}),

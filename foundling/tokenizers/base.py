@@ -158,6 +158,22 @@ class Tokenizer:
         found = self._reads_special.encode(text, add_special_tokens=False)
         return np.array(found.ids, dtype=np.int64), np.array([start for start, _ in found.offsets], dtype=np.int64)
 
+    def encode_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of a text as `encode` gives them, int64 [T], and the characters that each stands for, int64 [T, 2]:
+        the place of the first, and of the first behind them, without white space around.
+
+        A token of white space alone stands for none (both places are one). Tokens that spell one character together
+        stand for it each.
+        """
+        found = self._raw.encode(text, add_special_tokens=False)
+        offsets = np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
+        for token, (start, end) in enumerate(offsets.tolist()):
+            piece = text[start:end]
+            if piece[:1].isspace() or piece[-1:].isspace():
+                end -= len(piece) - len(piece.rstrip())
+                offsets[token] = min(end, start + len(piece) - len(piece.lstrip())), end
+        return np.array(found.ids, dtype=np.int64), offsets
+
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text as `encode` gives them, as arrays of `dtype` `[num_tokens]`; fast, for many texts."""
         return self._pieces.encode_batch(list(texts))

@@ -103,3 +103,16 @@ def test_ids_fit_their_type() -> None:
     assert bpe.dtype == np.uint16
     assert bpe.encode_batch(["a"])[0].dtype == np.uint16
     assert trained("char").vocab_size == max(trained("char")._raw.get_vocab().values()) + 1
+
+
+def test_tokens_know_their_characters_without_the_white_space_around(tokenizer: Tokenizer) -> None:
+    for text in [*texts()[:20], *ODD, "  the old\n\n sailor ", ""]:
+        ids, offsets = tokenizer.encode_offsets(text)
+        assert ids.tolist() == tokenizer.encode(text)
+        assert offsets.shape == (len(ids), 2)
+        assert (np.diff(offsets, axis=0) >= 0).all()
+        pieces = [text[start:end] for start, end in offsets.tolist()]
+        assert all(piece == piece.strip() for piece in pieces)
+        for token, piece in zip(ids.tolist(), pieces, strict=True):
+            if text.isascii() and token != tokenizer.unk_id:
+                assert tokenizer.decode([token]).strip().removeprefix("##").lower() == piece.lower()
