@@ -14,8 +14,10 @@ import transformers
 import foundling
 from foundling.cli import demo
 from foundling.cli.main import main
-from foundling.core.config import read_yaml
+from foundling.core.config import read_yaml, validate
 from foundling.corpus.folder import open_corpus
+from foundling.train.finetune_recipe import FinetuneRecipe
+from tests.tasks.small import base_folder
 from tests.tiny import sentences, write_texts
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +70,7 @@ def write_readers_files(folder: Path) -> None:
     good, bad = "the old sailor carried seven boxes", "the sailor old seven carried boxes"
     pair = {"sentence_good": good, "sentence_bad": bad, "linguistics_term": "word_order"}
     (folder / "pairs.jsonl").write_text(json.dumps(pair), encoding="utf-8")
+    write_task_files()
     assert main(["tokenizer", "train", "books", "--kind", "bpe", "--vocab-size", "280", "--out", "HF_FOLDER"]) == 0
     config = transformers.GPT2Config(
         vocab_size=280, n_positions=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
@@ -75,8 +78,45 @@ def write_readers_files(folder: Path) -> None:
     transformers.GPT2LMHeadModel(config).save_pretrained(folder / "HF_FOLDER")
 
 
+def write_task_files() -> None:
+    """Examples of every task."""
+    texts = sentences(12, seed=3)
+    answer = {"text": "sailor", "answer_start": 8}
+    question = {"id": "q", "question": "who carried boxes", "answers": [answer]}
+    paragraph = {"context": "the old sailor carried seven boxes", "qas": [question]}
+    files: dict[str, Any] = {
+        "reviews.jsonl": [{"text": text, "label": "good" if i % 2 else "bad"} for i, text in enumerate(texts)],
+        "entities.jsonl": [{"tokens": ["old", "sailor"], "tags": ["O", f"B-{'PL'[i % 2]}"]} for i in range(8)],
+        "relations.jsonl": [
+            {"text": "the <e1>sailor</e1> carried <e2>boxes</e2>", "label": f"Carries(e{i},e{3 - i})"} for i in (1, 2)
+        ]
+        * 4,
+        "pairs-de.jsonl": [{"source": text, "target": text[::-1]} for text in texts],
+        "summaries.jsonl": [{"document": text, "summary": text[:20]} for text in texts],
+        "chats.jsonl": [
+            {"messages": [{"role": "user", "content": "old"}, {"role": "assistant", "content": text[:20]}]}
+            for text in texts
+        ],
+    }
+    files["reviews-dev.jsonl"] = files["reviews.jsonl"][:6]
+    for name, rows in files.items():
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    Path("questions.json").write_text(json.dumps({"data": [{"title": "t", "paragraphs": [paragraph] * 4}]}))
+
+
 def small(recipe: str, given: list[str]) -> list[str]:
     """Overrides that make a shipped recipe small."""
+    if Path(recipe).stem.startswith("tune-"):
+        inner = json.dumps(
+            ["corpus.train=corpora/mine", "tokenizer.vocab_size=400", *(f"{k}={v}" for k, v in SMALL.items())]
+        )
+        return [f"settings={inner}", "trials=2", "halving=null", "seeds=2"]
+    if "task" in (shipped := read_yaml(Path(recipe))):
+        changes = ["train.length=2 steps", "train.batch=4 examples", "train.compile=false"]
+        if "tokenizer" in shipped:
+            changes += ["tokenizer.vocab_size=300", "model.size={layers: 1, width: 32, heads: 2}"]
+        kind = shipped["task"]["kind"]
+        return changes + {"summarization": ["task.max_target=8"], "dialogue": ["task.max_answer=8"]}.get(kind, [])
     family = Path(recipe).stem.removesuffix("-mini")
     changes: dict[str, Any] = dict(SMALL)
     if "phases" in read_yaml(Path(recipe)).get("train", {}):
@@ -121,7 +161,10 @@ def test_commands_run_in_their_order(reader: Path, monkeypatch: pytest.MonkeyPat
             arguments.append("tokens=200")
         assert main(arguments) == 0, command
         verbs[arguments[0]] += 1
-    assert verbs == {"demo": 1, "corpus": 11, "tokenizer": 2, "data": 1, "pretrain": 10, "generate": 3, "evaluate": 4}
+    assert verbs == {
+        "demo": 1, "corpus": 11, "tokenizer": 2, "data": 1, "pretrain": 10, "generate": 3, "evaluate": 6,
+        "finetune": 7, "predict": 1, "tune": 1,
+    }  # fmt: skip
     assert {"bits_per_byte", "compression", "samples"} <= set(foundling.Run(reader / "runs" / "mine").summary)
     assert (reader / "runs" / "mini" / "report.html").is_file()
     assert (reader / "scores.json").is_file()
@@ -157,7 +200,8 @@ def test_recipe_shown_is_the_recipe_shipped(reader: Path) -> None:
 
     from foundling.train.recipe import read_recipe, recipe_from
 
-    shown, mixture = (yaml.safe_load(block) for block in blocks("yaml"))
+    shown, mixture, tuning = (yaml.safe_load(block) for block in blocks("yaml"))
+    assert validate(FinetuneRecipe, tuning, "the README's").task.kind == "classification"
     shipped = read_recipe("recipes/gpt-mini.yaml", ("corpus.train=corpora/mine",))
     assert recipe_from(shown) == shipped
     for name in ("mine", "clean"):
@@ -185,6 +229,15 @@ def test_python_shown_runs(reader: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def smaller(recipe: str, **overrides: Any) -> foundling.Run:
         return whole(recipe, **overrides, **SMALL, **{"tokenizer.vocab_size": 400})
 
+    tuned = foundling.finetune
+
+    def shorter(recipe: str, **overrides: Any) -> foundling.Run:
+        changes = {"train.length": "2 steps", "train.batch": "4 examples", "task.dev": [], "train.compile": False}
+        return tuned(recipe, **overrides, **changes)
+
+    base_folder(reader / "runs", "bert")
+    write_task_files()
+    monkeypatch.setattr(foundling, "finetune", shorter, raising=False)
     monkeypatch.setattr(foundling, "pretrain", smaller, raising=False)
     (shown,) = blocks("python")
     found: dict[str, Any] = {}
