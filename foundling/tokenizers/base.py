@@ -21,6 +21,7 @@ from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
 from foundling.core.files import MANIFEST, read_json, sha256_of, whole_folder, write_json, write_manifest, write_text
 from foundling.core.units import Count
+from foundling.tokenizers._aligned import WordEncoder, WordTokens
 from foundling.tokenizers._pieces import PieceEncoder
 
 Role = Literal["bos", "eos", "pad", "unk", "mask", "cls", "sep"]
@@ -142,6 +143,10 @@ class Tokenizer:
     def _pieces(self) -> PieceEncoder:
         return PieceEncoder(self._raw, self.dtype)
 
+    @cached_property
+    def _by_word(self) -> WordEncoder:
+        return WordEncoder(self._json)
+
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text.
 
@@ -177,6 +182,14 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text as `encode` gives them, as arrays of `dtype` `[num_tokens]`; fast, for many texts."""
         return self._pieces.encode_batch(list(texts))
+
+    def encode_words(self, texts: Sequence[str], words: Sequence[Sequence[tuple[int, int]]]) -> list[WordTokens]:
+        """The ids of each text, with the word that each is of: no token reaches from one word into another.
+
+        words: of each text, (first character, character after the last), in order, none inside another. A word may
+        have no token, where the tokenizer drops all its characters.
+        """
+        return self._by_word(texts, words)
 
     def decode(self, ids: Sequence[int] | np.ndarray, skip_special: bool = True) -> str:
         """The text of ids; special tokens are left out, or written with skip_special=False."""

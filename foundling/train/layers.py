@@ -35,9 +35,13 @@ def freeze(model: nn.Module, train: Train) -> None:
 
 
 def decayed(recipe: FinetuneRecipe, model: nn.Module, lr: float) -> OptimizerConfig:
-    """The optimizer's config with a rate for each layer, behind the recipe's own groups."""
+    """The optimizer's config with a rate for each layer and for what the head learns faster, behind the recipe's own
+    groups."""
     config = recipe.optimizer
     assert isinstance(config, OptimizerConfig)
+    faster = getattr(getattr(model, "head", None), "lr_factors", {})
+    own = tuple(Group(match=f"head.{name}", lr=factor * lr) for name, factor in faster.items())
+    config = config.model_copy(update={"groups": (*config.groups, *own)})
     factor = recipe.train.layer_decay
     if factor == 1.0:
         return config

@@ -1,0 +1,303 @@
+"""Names in texts: which words are an entity, and of what kind. A tag for each word, one after the other.
+
+Tags come from a linear layer, or from a conditional random field on it (`crf`). Either way the best sequence is taken
+that the scheme allows. The first token of a word answers for it; of a model that reads in order the last, which has
+seen the whole word. Long texts are read in windows that overlap.
+"""
+
+# Shapes: R = rows, M = places that the head reads, K = words of a text that have tokens, N = those of several texts,
+# C = tags.
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from foundling.core.config import Part, PartConfig
+from foundling.core.registry import load_part
+from foundling.core.units import Count
+from foundling.data.batch import Batch
+from foundling.heads.base import HeadConfig
+from foundling.objectives.base import Scale
+from foundling.optim.losses import crf
+from foundling.tasks.base import Facts, HeadTask, Measured, RowFault, TaskConfig
+from foundling.tasks.fields import field_of, has_field
+from foundling.tasks.labels import learn_labels
+from foundling.tasks.overlap import tell_overlap
+from foundling.tasks.rows import TaskRow
+from foundling.tasks.tags import constraints, entities_of, names_of, tags_of
+from foundling.tasks.windows import windows
+from foundling.tasks.words import Span, join_words, split_words
+from foundling.tokenizers._aligned import WordTokens
+from foundling.tokenizers.base import Tokenizer
+
+Entity = tuple[int, int, str]
+"""First word, word after the last, label."""
+Chain = tuple[Tensor, Tensor, Tensor]
+"""Scores of a tag after another [C, C], of the first tag of a text [C], of the last [C], in nats."""
+_NEVER = -1e4
+"""Score of what a scheme forbids: lower than anything learnt, and finite, so that gradients are."""
+
+
+@dataclass(frozen=True)
+class Example:
+    text: str
+    """The text as it came, or its words joined."""
+    words: tuple[Span, ...]
+    """Where each word stands in the text."""
+    has_text: bool
+    """Whether it came as a text, so that answers are told by character."""
+    entities: tuple[Entity, ...] | None = None
+    """What is true; None: unknown."""
+    tags: tuple[str, ...] | None = None
+    """As the file has them, where it has tags."""
+
+    @property
+    def tokens(self) -> list[str]:
+        return [self.text[start:end] for start, end in self.words]
+
+
+@dataclass(frozen=True)
+class WordRow(TaskRow):
+    words: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """The word of the text that each place answers for, int64 [M]."""
+
+
+class Config(TaskConfig):
+    kind: str = "ner"
+    """Name of the part."""
+    crf: bool = False
+    """Whether a conditional random field scores which tag follows which."""
+    scheme: Literal["BIO", "BIOES"] = "BIO"
+    """How the model says where entities begin and end; files may hold any."""
+    loss: Annotated[PartConfig, Part("optim.losses")] | None = None
+    """Without crf: how wrong tags are weighed, cross_entropy (with smoothing), focal; None: cross_entropy."""
+    stride: Annotated[Count, Field(ge=0)] = 128
+    """Tokens that neighbouring windows of a long text share; at most half of a window."""
+
+    metric: ClassVar[str] = "f1"
+    families: ClassVar[tuple[str, ...]] = ("bert", "gpt", "xlnet")
+
+    @model_validator(mode="after")
+    def _one_loss(self) -> Self:
+        if self.crf and self.loss is not None:
+            raise ValueError("a crf is trained by its own loss; leave out loss or crf")
+        return self
+
+    def example(self, data: Mapping[str, Any], *, known: bool) -> Example:
+        if has_field(data, "tokens", self.fields):
+            return self._of_words(data, known)
+        text = field_of(data, "text", self.fields)
+        if not isinstance(text, str) or not (words := split_words(text)):
+            raise RowFault(f"its text must have a word; got {text!r:.80}")
+        known = known or has_field(data, "entities", self.fields)
+        found = _entities(text, words, field_of(data, "entities", self.fields)) if known else None
+        return Example(text, tuple(words), True, found)
+
+    def _of_words(self, data: Mapping[str, Any], known: bool) -> Example:
+        words = field_of(data, "tokens", self.fields)
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            raise RowFault(f"its tokens must be a list of words; got {words!r:.80}")
+        text, spans = join_words(words)
+        if not (known or has_field(data, "tags", self.fields)):
+            return Example(text, tuple(spans), False)
+        tags = field_of(data, "tags", self.fields)
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise RowFault(f"its tags must be a list of words such as B-PER and O; got {tags!r:.80}")
+        if len(tags) != len(words):
+            raise RowFault(f"it must have a tag for each token; got {len(tags)} for {len(words)}")
+        return Example(text, tuple(spans), False, tuple(entities_of(tags)), tuple(tags))
+
+    def texts(self, example: Example) -> Sequence[str]:
+        return [example.text]
+
+    def learn(self, examples: Mapping[str, Sequence[Example]]) -> Facts:
+        tell_overlap({split: [(e.text, e.entities) for e in found] for split, found in examples.items()})
+        labels = learn_labels(
+            {split: [[label for *_, label in e.entities or ()] for e in found] for split, found in examples.items()}
+        )
+        counts = {name: sum(label == name for e in examples["train"] for *_, label in e.entities) for name in labels}
+        return {"tags": names_of(labels, self.scheme), "counts": counts}
+
+    def build(self, tokenizer: Tokenizer, body: Any, facts: Facts) -> "Ner":
+        return Ner(self, tokenizer, body, facts)
+
+
+def _entities(text: str, words: Sequence[Span], given: Any) -> tuple[Entity, ...]:
+    """Entities by word, of entities by character."""
+    if not isinstance(given, list):
+        raise RowFault(f"its entities must be a list of {{start, end, label}}; got {given!r:.80}")
+    starts = {start: number for number, (start, _) in enumerate(words)}
+    ends = {end: number + 1 for number, (_, end) in enumerate(words)}
+    found: list[Entity] = []
+    for start, end, label in sorted(map(_span, given)):
+        named = f"its entity {label} from {start} to {end}"
+        if not 0 <= start < end <= len(text):
+            raise RowFault(f"{named} must lie in its text, which has {len(text)} characters")
+        if start not in starts or end not in ends:
+            around = text[max(0, start - 10) : end + 10]
+            raise RowFault(f"{named} must begin and end where words do; got {text[start:end]!r} in {around!r}")
+        if found and starts[start] < found[-1][1]:
+            raise RowFault(f"{named} must not overlap another")
+        found.append((starts[start], ends[end], label))
+    return tuple(found)
+
+
+def _span(given: Any) -> tuple[int, int, str]:
+    if isinstance(given, Mapping):
+        label = given.get("label", given.get("type"))
+        given = [given.get("start"), given.get("end"), label]
+    whole = isinstance(given, list) and len(given) == 3 and all(type(x) is int for x in given[:2])
+    if not whole or not isinstance(given[2], str) or not given[2]:
+        raise RowFault(f"each of its entities must be {{start, end, label}}, by character; got {given!r:.80}")
+    return given[0], given[1], given[2]
+
+
+class Ner(HeadTask):
+    config: Config
+
+    def __init__(self, config: Config, tokenizer: Tokenizer, body: Any, facts: Facts) -> None:
+        super().__init__(config, tokenizer, body, facts)
+        self.tags: list[str] = self.facts["tags"]
+        self._number = {tag: i for i, tag in enumerate(self.tags)}
+        self._in_order = self.family == "gpt"
+        self._forbidden = [~torch.from_numpy(mask) for mask in constraints(self.tags, config.scheme)]
+        loss = config.loss or load_part("optim.losses", "cross_entropy").Config(kind="cross_entropy")
+        self._loss = loss.build()
+
+    def head(self) -> HeadConfig:
+        kind = "token_crf" if self.config.crf else "token"
+        config: HeadConfig = load_part("heads", kind).Config.model_validate(
+            {"kind": kind, "num_classes": len(self.tags), **self.head_style(whole_row=False)}
+        )
+        return config
+
+    def rows(self, examples: Sequence[Example]) -> list[WordRow]:
+        """A row for each window of each text; a text none of whose words has a token has none."""
+        encoded = self.tokenizer.encode_words([e.text for e in examples], [e.words for e in examples])
+        found = enumerate(zip(examples, encoded, strict=True))
+        return [row for number, (example, tokens) in found for row in self._windows(number, example, tokens)]
+
+    def _windows(self, number: int, example: Example, tokens: WordTokens) -> Iterator[WordRow]:
+        of_words = np.flatnonzero(tokens.words >= 0)
+        words_K, at_K = np.unique(tokens.words[of_words], return_index=True)
+        if not len(words_K):
+            return
+        firsts_K, lasts_K = of_words[at_K], of_words[np.append(at_K[1:], len(of_words)) - 1]
+        cuts_K1 = np.concatenate([[0], firsts_K[1:], [len(tokens.ids)]])
+        room = self.max_length - self.frame.num_special(1)
+        for window in windows(cuts_K1, room, self.config.stride, both_sides=not self._in_order):
+            start = cuts_K1[window.first]
+            end = min(cuts_K1[window.after], start + room)  # a word of more tokens than a row is cut
+            framed = self.frame([tokens.ids[start:end]])
+            answered = slice(window.first_answered, window.after_answered)
+            places = np.minimum((lasts_K if self._in_order else firsts_K)[answered], end - 1)
+            yield WordRow(
+                sample=number, source=0, start=number, tokens=framed.tokens, segments=framed.segments,
+                example=number, places=places - start + framed.starts[0], words=words_K[answered],
+                targets=self._targets(example, words_K[answered]),
+            )  # fmt: skip
+
+    def _targets(self, example: Example, words_M: np.ndarray) -> np.ndarray | None:
+        """The number of each word's tag; None where that is unknown. Two windows have a piece each of an entity that
+        lies between what they answer."""
+        if example.entities is None:
+            return None
+        places = [(*np.searchsorted(words_M, entity[:2]).tolist(), entity[2]) for entity in example.entities]
+        tags = tags_of([place for place in places if place[0] < place[1]], len(words_M), self.config.scheme)
+        return np.array([self._number[tag] for tag in tags]) if self._number.keys() >= set(tags) else None
+
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        losses_M: Tensor = self._loss.of_logits(logits, batch.targets_M)
+        return losses_M
+
+    def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
+        return {self.config.kind: self._losses(model, batch).sum() * scale.per_target}
+
+    def scores(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return {"loss": self._losses(model, batch)}
+
+    def _losses(self, model: Any, batch: Batch) -> Tensor:
+        """The loss of each word [M], fp32; of a crf each word's share of its row's."""
+        logits_MC = model(batch)
+        if not self.config.crf:
+            return self.losses(logits_MC, batch)
+        assert batch.target_index_M is not None
+        ends_R1 = torch.searchsorted(batch.target_index_M, batch.bounds_R1.to(batch.target_index_M))
+        losses_R = crf.nll(logits_MC.float(), batch.targets_M, ends_R1, *self._allowed(model.head.chain()))
+        num_words_R = ends_R1.diff()
+        return (losses_R / num_words_R).repeat_interleave(num_words_R)
+
+    def _allowed(self, chain: Chain) -> Chain:
+        """Scores of tags in order, with what the scheme forbids out of the question."""
+        masks = (part.to(scores.device) for part, scores in zip(self._forbidden, chain, strict=True))
+        return tuple(scores.masked_fill(mask, _NEVER) for mask, scores in zip(masks, chain, strict=True))
+
+    def answers(self, model: Any, examples: Sequence[Example]) -> list[dict[str, Any]]:
+        rows = self.rows(examples)
+        chain = tuple(part.detach().cpu() for part in model.head.chain()) if self.config.crf else None
+        return self.decode(examples, rows, self.outputs(model, rows), chain)
+
+    def decode(
+        self,
+        examples: Sequence[Example],
+        rows: Sequence[TaskRow],
+        outputs: Sequence[np.ndarray],
+        chain: Chain | None = None,
+    ) -> list[dict[str, Any]]:
+        """The answers: one best sequence of tags over each text, however many windows it was read in.
+
+        chain: what a crf has learnt of the order of tags.
+        """
+        found: list[list[tuple[Entity, float]]] = [[] for _ in examples]
+        if rows:
+            words_N = np.concatenate([row.words for row in rows if isinstance(row, WordRow)])
+            of_N = np.repeat([row.example for row in rows], [len(row.places) for row in rows])
+            numbers, firsts = np.unique(of_N, return_index=True)
+            bounds = [*firsts.tolist(), len(of_N)]
+            scores_NC = torch.from_numpy(np.concatenate(outputs))
+            if chain is None:
+                scores_NC = scores_NC.log_softmax(-1)
+                chain = tuple(torch.zeros(mask.shape) for mask in self._forbidden)
+            given = scores_NC, torch.tensor(bounds), *self._allowed(chain)
+            path_N, marginals_NC = crf.viterbi(*given).numpy(), crf.marginals(*given).numpy()
+            for number, span in zip(numbers.tolist(), map(slice, bounds, bounds[1:]), strict=True):
+                found[number] = list(self._found(path_N[span], marginals_NC[span], words_N[span]))
+        return [self._answer(example, own) for example, own in zip(examples, found, strict=True)]
+
+    def _found(
+        self, path_K: np.ndarray, marginals_KC: np.ndarray, words_K: np.ndarray
+    ) -> Iterator[tuple[Entity, float]]:
+        """Entities of a text by word, each with the probability of its least sure word, the end among them."""
+        for first, after, label in entities_of([self.tags[tag] for tag in path_K]):
+            sure = marginals_KC[np.arange(first, after), path_K[first:after]].min()
+            if after < len(path_K):
+                sure = min(sure, 1 - marginals_KC[after, self._number[f"I-{label}"]])
+            yield (int(words_K[first]), int(words_K[after - 1]) + 1, label), float(sure)
+
+    def _answer(self, example: Example, found: Sequence[tuple[Entity, float]]) -> dict[str, Any]:
+        entities = []
+        for (first, after, label), score in found:
+            start, end = example.words[first][0], example.words[after - 1][1]
+            place = {"start": start, "end": end} if example.has_text else {"start": first, "end": after}
+            beside = {"words": [first, after]} if example.has_text else {}
+            text = example.text[start:end]
+            entities.append({**place, "label": label, "text": text, "score": round(score, 6), **beside})
+        tags = tags_of([entity for entity, _ in found], len(example.words), self.config.scheme)
+        words = {"words": example.tokens} if example.has_text else {}
+        return {"entities": entities, "tags": tags, **words}
+
+    def measured(self, examples: Sequence[Example], answers: Sequence[Mapping[str, Any]]) -> list[Measured]:
+        golds = [list(e.entities or ()) for e in examples]
+        said = [[(*e.get("words", (e["start"], e["end"])), e["label"]) for e in a["entities"]] for a in answers]
+        return [Measured("entity_f1", golds, said, {})]
+
+    def describe(self, example: Example) -> dict[str, Any]:
+        came = {"text": example.text} if example.has_text else {"tokens": example.tokens}
+        true = None if example.entities is None else tags_of(example.entities, len(example.words), self.config.scheme)
+        return came if true is None else {**came, "tags": true}
