@@ -6,10 +6,11 @@
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foundling.heads import base
 from foundling.nn.init import place_
+from foundling.optim.losses.crf import Transitions
 
 
 class Config(base.HeadConfig):
@@ -31,10 +32,9 @@ class TokenCrf(base.Head):
         self.starts = nn.Parameter(torch.empty(config.num_classes))
         self.ends = nn.Parameter(torch.empty(config.num_classes))
 
-    def chain(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores in nats, fp32: of a tag [C] (column) after another [C] (row), [C, C]; of the first [C]; of the last
-        [C]."""
-        return self.transitions.float(), self.starts.float(), self.ends.float()
+    def chain(self) -> Transitions:
+        """Scores of the order of tags, nats, fp32."""
+        return Transitions(self.transitions.float(), self.starts.float(), self.ends.float())
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
         """As every head, but no order of tags is preferred at first."""

@@ -195,7 +195,7 @@ class HeadTask(Task):
             for run in runs_by_length(rows, TOKENS_AT_ONCE):
                 batch = self.collate([rows[number] for number in run])
                 logits = model(batch.to(device)).float().cpu().numpy()
-                if len(logits) == len(run):
+                if model.head.whole_row:
                     parts: Sequence[np.ndarray] = list(logits)
                 else:
                     parts = np.split(logits, np.cumsum([len(rows[number].places) for number in run])[:-1])

@@ -8,9 +8,11 @@ seen the whole word. Long texts are read in windows that overlap.
 # Shapes: R = rows, M = places that the head reads, K = words of a text that have tokens, N = those of several texts,
 # C = tags.
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, Self
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,29 +20,39 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from foundling.core.config import Part, PartConfig
+from foundling.core.log import logger
 from foundling.core.registry import load_part
 from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.heads.base import HeadConfig
 from foundling.objectives.base import Scale
 from foundling.optim.losses import crf
+from foundling.optim.losses.base import ClassLossConfig
+from foundling.optim.losses.crf import Transitions
 from foundling.tasks.base import Facts, HeadTask, Measured, RowFault, TaskConfig
 from foundling.tasks.fields import field_of, has_field
 from foundling.tasks.labels import learn_labels
 from foundling.tasks.overlap import tell_overlap
 from foundling.tasks.rows import TaskRow
-from foundling.tasks.tags import constraints, entities_of, names_of, tags_of
+from foundling.tasks.tags import (
+    Entity,
+    Scheme,
+    Span,
+    allowed,
+    detect_scheme,
+    entities_of,
+    names_of,
+    repaired,
+    tags_of,
+    word_entities,
+)
 from foundling.tasks.windows import windows
-from foundling.tasks.words import Span, join_words, split_words
+from foundling.tasks.words import join_words, split_words
 from foundling.tokenizers._aligned import WordTokens
 from foundling.tokenizers.base import Tokenizer
 
-Entity = tuple[int, int, str]
-"""First word, word after the last, label."""
-Chain = tuple[Tensor, Tensor, Tensor]
-"""Scores of a tag after another [C, C], of the first tag of a text [C], of the last [C], in nats."""
-_NEVER = -1e4
-"""Score of what a scheme forbids: lower than anything learnt, and finite, so that gradients are."""
+_SHOWN = 5
+"""Kinds of mended tags that are shown; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +84,7 @@ class Config(TaskConfig):
     """Name of the part."""
     crf: bool = False
     """Whether a conditional random field scores which tag follows which."""
-    scheme: Literal["BIO", "BIOES"] = "BIO"
+    scheme: Scheme = "BIO"
     """How the model says where entities begin and end; files may hold any."""
     loss: Annotated[PartConfig, Part("optim.losses")] | None = None
     """Without crf: how wrong tags are weighed, cross_entropy (with smoothing), focal; None: cross_entropy."""
@@ -86,6 +98,8 @@ class Config(TaskConfig):
     def _one_loss(self) -> Self:
         if self.crf and self.loss is not None:
             raise ValueError("a crf is trained by its own loss; leave out loss or crf")
+        if not isinstance(self.loss, ClassLossConfig | None):
+            raise ValueError("a loss of tags must be one of one true class: cross_entropy, label_smoothing, focal")
         return self
 
     def example(self, data: Mapping[str, Any], *, known: bool) -> Example:
@@ -117,8 +131,11 @@ class Config(TaskConfig):
 
     def learn(self, examples: Mapping[str, Sequence[Example]]) -> Facts:
         tell_overlap({split: [(e.text, e.entities) for e in found] for split, found in examples.items()})
+        for split, found in examples.items():
+            _tell_tags(split, [e.tags for e in found if e.tags is not None])
         labels = learn_labels(
-            {split: [[label for *_, label in e.entities or ()] for e in found] for split, found in examples.items()}
+            {split: [[label for *_, label in e.entities or ()] for e in found] for split, found in examples.items()},
+            fewest=1,
         )
         counts = {name: sum(label == name for e in examples["train"] for *_, label in e.entities) for name in labels}
         return {"tags": names_of(labels, self.scheme), "counts": counts}
@@ -127,27 +144,33 @@ class Config(TaskConfig):
         return Ner(self, tokenizer, body, facts)
 
 
+def _tell_tags(split: str, tags: Sequence[Sequence[str]]) -> None:
+    """In which scheme a split's tags are, and how many of them are not as it writes them."""
+    if not tags:
+        return
+    scheme = detect_scheme(tags)
+    changes = sum((repaired(one, scheme)[1] for one in tags), Counter[str]())
+    logger.info("tags of %s: %s", split, scheme)
+    if changes:
+        shown = ", ".join(f"{change} ({number})" for change, number in changes.most_common(_SHOWN))
+        logger.warning(
+            "tags of %s: %d of %d are mended: %s%s", split, changes.total(), sum(map(len, tags)), shown,
+            f", and {len(changes) - _SHOWN} kinds more" if len(changes) > _SHOWN else "",
+        )  # fmt: skip
+
+
 def _entities(text: str, words: Sequence[Span], given: Any) -> tuple[Entity, ...]:
     """Entities by word, of entities by character."""
     if not isinstance(given, list):
         raise RowFault(f"its entities must be a list of {{start, end, label}}; got {given!r:.80}")
-    starts = {start: number for number, (start, _) in enumerate(words)}
-    ends = {end: number + 1 for number, (_, end) in enumerate(words)}
-    found: list[Entity] = []
-    for start, end, label in sorted(map(_span, given)):
-        named = f"its entity {label} from {start} to {end}"
-        if not 0 <= start < end <= len(text):
-            raise RowFault(f"{named} must lie in its text, which has {len(text)} characters")
-        if start not in starts or end not in ends:
-            around = text[max(0, start - 10) : end + 10]
-            raise RowFault(f"{named} must begin and end where words do; got {text[start:end]!r} in {around!r}")
-        if found and starts[start] < found[-1][1]:
-            raise RowFault(f"{named} must not overlap another")
-        found.append((starts[start], ends[end], label))
+    found = word_entities(map(_span, given), words, text)
+    for left, right in pairwise(found):
+        if right[0] < left[1]:
+            raise RowFault(f"its entities must not overlap; got {left[2]} and {right[2]} of one word")
     return tuple(found)
 
 
-def _span(given: Any) -> tuple[int, int, str]:
+def _span(given: Any) -> Entity:
     if isinstance(given, Mapping):
         label = given.get("label", given.get("type"))
         given = [given.get("start"), given.get("end"), label]
@@ -165,7 +188,8 @@ class Ner(HeadTask):
         self.tags: list[str] = self.facts["tags"]
         self._number = {tag: i for i, tag in enumerate(self.tags)}
         self._in_order = self.family == "gpt"
-        self._forbidden = [~torch.from_numpy(mask) for mask in constraints(self.tags, config.scheme)]
+        masks = allowed(self.tags, config.scheme)
+        self._allowed = tuple(map(torch.from_numpy, (masks.transitions, masks.starts, masks.ends)))
         loss = config.loss or load_part("optim.losses", "cross_entropy").Config(kind="cross_entropy")
         self._loss = loss.build()
 
@@ -189,6 +213,7 @@ class Ner(HeadTask):
             return
         firsts_K, lasts_K = of_words[at_K], of_words[np.append(at_K[1:], len(of_words)) - 1]
         cuts_K1 = np.concatenate([[0], firsts_K[1:], [len(tokens.ids)]])
+        targets_K = self._targets(example, words_K)
         room = self.max_length - self.frame.num_special(1)
         for window in windows(cuts_K1, room, self.config.stride, both_sides=not self._in_order):
             start = cuts_K1[window.first]
@@ -199,16 +224,15 @@ class Ner(HeadTask):
             yield WordRow(
                 sample=number, source=0, start=number, tokens=framed.tokens, segments=framed.segments,
                 example=number, places=places - start + framed.starts[0], words=words_K[answered],
-                targets=self._targets(example, words_K[answered]),
+                targets=None if targets_K is None else targets_K[answered],
             )  # fmt: skip
 
-    def _targets(self, example: Example, words_M: np.ndarray) -> np.ndarray | None:
-        """The number of each word's tag; None where that is unknown. Two windows have a piece each of an entity that
-        lies between what they answer."""
+    def _targets(self, example: Example, words_K: np.ndarray) -> np.ndarray | None:
+        """The number of each word's tag; None where what is true is unknown."""
         if example.entities is None:
             return None
-        places = [(*np.searchsorted(words_M, entity[:2]).tolist(), entity[2]) for entity in example.entities]
-        tags = tags_of([place for place in places if place[0] < place[1]], len(words_M), self.config.scheme)
+        places = [(*np.searchsorted(words_K, entity[:2]).tolist(), entity[2]) for entity in example.entities]
+        tags = tags_of([place for place in places if place[0] < place[1]], len(words_K), self.config.scheme)
         return np.array([self._number[tag] for tag in tags]) if self._number.keys() >= set(tags) else None
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -229,18 +253,17 @@ class Ner(HeadTask):
             return self.losses(logits_MC, batch)
         assert batch.target_index_M is not None
         ends_R1 = torch.searchsorted(batch.target_index_M, batch.bounds_R1.to(batch.target_index_M))
-        losses_R = crf.nll(logits_MC.float(), batch.targets_M, ends_R1, *self._allowed(model.head.chain()))
+        # A window may begin or end within an entity, so only neighbours are held to the scheme here.
+        between_CC, start_C, _ = (mask.to(logits_MC.device) for mask in self._allowed)
+        anywhere_C = torch.ones_like(start_C)
+        chain = model.head.chain().allowing(between_CC, anywhere_C, anywhere_C)
+        losses_R = crf.negative_log_likelihood(logits_MC.float(), ends_R1, batch.targets_M, chain)
         num_words_R = ends_R1.diff()
         return (losses_R / num_words_R).repeat_interleave(num_words_R)
 
-    def _allowed(self, chain: Chain) -> Chain:
-        """Scores of tags in order, with what the scheme forbids out of the question."""
-        masks = (part.to(scores.device) for part, scores in zip(self._forbidden, chain, strict=True))
-        return tuple(scores.masked_fill(mask, _NEVER) for mask, scores in zip(masks, chain, strict=True))
-
     def answers(self, model: Any, examples: Sequence[Example]) -> list[dict[str, Any]]:
         rows = self.rows(examples)
-        chain = tuple(part.detach().cpu() for part in model.head.chain()) if self.config.crf else None
+        chain = model.head.chain() if self.config.crf else None
         return self.decode(examples, rows, self.outputs(model, rows), chain)
 
     def decode(
@@ -248,7 +271,7 @@ class Ner(HeadTask):
         examples: Sequence[Example],
         rows: Sequence[TaskRow],
         outputs: Sequence[np.ndarray],
-        chain: Chain | None = None,
+        chain: Transitions | None = None,
     ) -> list[dict[str, Any]]:
         """The answers: one best sequence of tags over each text, however many windows it was read in.
 
@@ -263,12 +286,18 @@ class Ner(HeadTask):
             scores_NC = torch.from_numpy(np.concatenate(outputs))
             if chain is None:
                 scores_NC = scores_NC.log_softmax(-1)
-                chain = tuple(torch.zeros(mask.shape) for mask in self._forbidden)
-            given = scores_NC, torch.tensor(bounds), *self._allowed(chain)
-            path_N, marginals_NC = crf.viterbi(*given).numpy(), crf.marginals(*given).numpy()
+            given = scores_NC, torch.tensor(bounds), self._held_to_scheme(chain)
+            path_N, marginals_NC = crf.viterbi(*given)[0].numpy(), crf.marginals(*given).numpy()
             for number, span in zip(numbers.tolist(), map(slice, bounds, bounds[1:]), strict=True):
                 found[number] = list(self._found(path_N[span], marginals_NC[span], words_N[span]))
         return [self._answer(example, own) for example, own in zip(examples, found, strict=True)]
+
+    def _held_to_scheme(self, chain: Transitions | None) -> Transitions:
+        """Scores of the order of whole texts' tags, on the CPU; of a linear head only what the scheme forbids."""
+        parts = [torch.zeros(mask.shape) for mask in self._allowed]
+        if chain is not None:
+            parts = [part.detach().cpu() for part in (chain.between_CC, chain.start_C, chain.end_C)]
+        return Transitions(*parts).allowing(*self._allowed)
 
     def _found(
         self, path_K: np.ndarray, marginals_KC: np.ndarray, words_K: np.ndarray

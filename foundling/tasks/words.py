@@ -12,9 +12,7 @@ from itertools import pairwise
 from unicodedata import category
 
 from foundling.corpus.scripts import UNSPACED
-
-Span = tuple[int, int]
-"""First character, and the character after the last."""
+from foundling.tasks.tags import Span
 
 _ASCII_WORD = re.compile(r"[A-Za-z0-9]+|[\x21-\x7e]")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
