@@ -157,13 +157,16 @@ class Task(ABC):
 class HeadTask(Task):
     """A task whose model is a body with a head."""
 
+    loss_of_rows: ClassVar[bool] = True
+    """Whether `losses` gives one for each row, or one for each place."""
+
     def __init__(self, config: TaskConfig, tokenizer: Tokenizer, body: Any, facts: Facts) -> None:
         super().__init__(config, tokenizer, body, facts)
         self.frame = Frame(self.family, tokenizer)
 
     @abstractmethod
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The loss of each row [R] or of each place [M], fp32, from the head's logits."""
+        """The loss of each row [R] or of each place [M] (`loss_of_rows`), fp32, from the head's logits."""
 
     @abstractmethod
     def decode(
@@ -176,7 +179,7 @@ class HeadTask(Task):
 
     def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
         losses = self.losses(model(batch), batch)
-        factor = scale.per_row if len(losses) == batch.num_rows else scale.per_target
+        factor = scale.per_row if self.loss_of_rows else scale.per_target
         return {self.config.kind: losses.sum() * factor}
 
     def scores(self, model: Any, batch: Batch) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ from foundling.tasks.tags import (
 )
 from foundling.tasks.windows import windows
 from foundling.tasks.words import join_words, split_words
-from foundling.tokenizers._aligned import WordTokens
+from foundling.tokenizers.aligned import WordTokens
 from foundling.tokenizers.base import Tokenizer
 
 _SHOWN = 5
@@ -88,6 +88,8 @@ class Config(TaskConfig):
     """How the model says where entities begin and end; files may hold any."""
     loss: Annotated[PartConfig, Part("optim.losses")] | None = None
     """Without crf: how wrong tags are weighed, cross_entropy (with smoothing), focal; None: cross_entropy."""
+    tag_names: tuple[str, ...] = ()
+    """Names of tags that the files give as numbers, from 0 on: [O, B-PER, I-PER]."""
     stride: Annotated[Count, Field(ge=0)] = 128
     """Tokens that neighbouring windows of a long text share; at most half of a window."""
 
@@ -119,12 +121,23 @@ class Config(TaskConfig):
         text, spans = join_words(words)
         if not (known or has_field(data, "tags", self.fields)):
             return Example(text, tuple(spans), False)
-        tags = field_of(data, "tags", self.fields)
+        tags = self._named(field_of(data, "tags", self.fields))
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-            raise RowFault(f"its tags must be a list of words such as B-PER and O; got {tags!r:.80}")
+            numbers = "; what do they mean? task.tag_names=[O,B-PER,I-PER]" if _are_numbers(tags) else ""
+            raise RowFault(f"its tags must be a list of words such as B-PER and O; got {tags!r:.80}{numbers}")
         if len(tags) != len(words):
             raise RowFault(f"it must have a tag for each token; got {len(tags)} for {len(words)}")
         return Example(text, tuple(spans), False, tuple(entities_of(tags)), tuple(tags))
+
+    def _named(self, tags: Any) -> Any:
+        """Tags by name, where they are numbers that have one."""
+        if not (self.tag_names and _are_numbers(tags)):
+            return tags
+        if wrong := [tag for tag in tags if not 0 <= tag < len(self.tag_names)]:
+            raise RowFault(
+                f"its tags must be numbers below {len(self.tag_names)}, as many as tag_names; got {wrong[0]}"
+            )
+        return [self.tag_names[tag] for tag in tags]
 
     def texts(self, example: Example) -> Sequence[str]:
         return [example.text]
@@ -137,11 +150,17 @@ class Config(TaskConfig):
             {split: [[label for *_, label in e.entities or ()] for e in found] for split, found in examples.items()},
             fewest=1,
         )
-        counts = {name: sum(label == name for e in examples["train"] for *_, label in e.entities) for name in labels}
+        counts = {
+            name: sum(label == name for e in examples["train"] for *_, label in e.entities or ()) for name in labels
+        }
         return {"tags": names_of(labels, self.scheme), "counts": counts}
 
     def build(self, tokenizer: Tokenizer, body: Any, facts: Facts) -> "Ner":
         return Ner(self, tokenizer, body, facts)
+
+
+def _are_numbers(tags: Any) -> bool:
+    return isinstance(tags, list) and bool(tags) and all(type(tag) is int for tag in tags)
 
 
 def _tell_tags(split: str, tags: Sequence[Sequence[str]]) -> None:
@@ -181,6 +200,7 @@ def _span(given: Any) -> Entity:
 
 
 class Ner(HeadTask):
+    loss_of_rows: ClassVar[bool] = False
     config: Config
 
     def __init__(self, config: Config, tokenizer: Tokenizer, body: Any, facts: Facts) -> None:
@@ -306,7 +326,7 @@ class Ner(HeadTask):
         for first, after, label in entities_of([self.tags[tag] for tag in path_K]):
             sure = marginals_KC[np.arange(first, after), path_K[first:after]].min()
             if after < len(path_K):
-                sure = min(sure, 1 - marginals_KC[after, self._number[f"I-{label}"]])
+                sure = min(sure, 1 - marginals_KC[after, self._number[f"I-{label}" if label else "I"]])
             yield (int(words_K[first]), int(words_K[after - 1]) + 1, label), float(sure)
 
     def _answer(self, example: Example, found: Sequence[tuple[Entity, float]]) -> dict[str, Any]:

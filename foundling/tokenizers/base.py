@@ -21,8 +21,8 @@ from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
 from foundling.core.files import MANIFEST, read_json, sha256_of, whole_folder, write_json, write_manifest, write_text
 from foundling.core.units import Count
-from foundling.tokenizers._aligned import WordEncoder, WordTokens
 from foundling.tokenizers._pieces import PieceEncoder
+from foundling.tokenizers.aligned import WordEncoder, WordTokens
 
 Role = Literal["bos", "eos", "pad", "unk", "mask", "cls", "sep"]
 ROLES: tuple[Role, ...] = get_args(Role)

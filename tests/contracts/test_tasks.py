@@ -17,7 +17,7 @@ TASKS, HEADS, FORMATS = (part_names(folder) for folder in ("tasks", "heads", "ta
 
 
 def test_the_shipped_ones_are_found() -> None:
-    assert {"classification", "translation", "summarization"} <= set(TASKS)
+    assert {"classification", "ner", "relation", "qa", "translation", "summarization", "dialogue"} <= set(TASKS)
     assert {"sequence", "token", "span", "pair"} <= set(HEADS)
     assert {"jsonl", "json", "csv", "parquet", "conll", "squad"} == set(FORMATS)
 

@@ -233,7 +233,7 @@ def test_the_first_token_of_a_word_answers_or_the_last_where_text_is_read_in_ord
     [
         ({"tokens": ["w7", "w8"], "tags": ["O"]}, "a tag for each token; got 1 for 2"),
         ({"tokens": ["w7"], "tags": ["person"]}, "person"),
-        ({"tokens": ["w7"], "tags": [3]}, "tags must be a list of words"),
+        ({"tokens": ["w7"], "tags": [3]}, "tags must be a list of words.*tag_names"),
         ({"tokens": "w7 w8", "tags": ["O", "O"]}, "tokens must be a list of words"),
         ({"tokens": [], "tags": []}, "tokens must be a list of words"),
         ({"tokens": ["w7"]}, "it has no tags"),
@@ -274,6 +274,28 @@ def test_labels_are_sorted_counted_and_must_be_in_training(tmp_path: Path) -> No
         config.learn({"train": [config.example({"tokens": ["w7"], "tags": ["O"]}, known=True)]})
     one = config.learn({"train": [strange]})
     assert one["tags"] == ["O", "B-thing", "I-thing"]
+
+
+def test_tags_may_be_numbers_with_names() -> None:
+    config = Config(train=("x",), tag_names=("O", "B-x", "I-x"))
+    example = config.example({"tokens": ["w7", "w8", "w9"], "ner_tags": [0, 1, 2]}, known=True)
+    assert example.entities == ((1, 3, "x"),)
+    with pytest.raises(RowFault, match="below 3"):
+        config.example({"tokens": ["w7"], "ner_tags": [3]}, known=True)
+
+
+def test_tags_of_any_scheme_are_read_and_what_is_broken_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    config = Config(train=("x",), scheme="BIOES")
+    written = [["I-x", "I-x", "O", "B-y"], ["B-x", "E-x", "O", "S-y"], ["B-x", "L-x", "O", "U-y"]]
+    examples = [config.example({"tokens": ["a", "b", "c", "d"], "tags": tags}, known=True) for tags in written]
+    assert {example.entities for example in examples} == {((0, 2, "x"), (3, 4, "y"))}
+    with caplog.at_level("INFO"):
+        facts = config.learn({"train": examples[1:2], "dev": examples[:1] + [
+            config.example({"tokens": ["a", "b"], "tags": ["B-x", "B-y"]}, known=True)
+        ] * 3})  # fmt: skip
+    assert facts["tags"] == ["O", "B-x", "I-x", "E-x", "S-x", "B-y", "I-y", "E-y", "S-y"]
+    assert "tags of train: BIOES" in caplog.text
+    assert "tags of dev: 1 of 10 are mended: I-x to B-x (1)" in caplog.text
 
 
 def test_a_crf_has_its_own_loss_and_a_linear_head_any_of_one_class() -> None:
