@@ -9,6 +9,7 @@ import tokenizers
 import torch
 
 from foundling.core.registry import load_part
+from foundling.data.batch import Batch
 from foundling.tokenizers.base import Role, SpecialTokens, Tokenizer
 
 _TEXT = (
@@ -147,3 +148,13 @@ def tiny_model(family: str, vocab_size: int = 50, **changes: Any) -> Any:
     model = config.build()
     model.initialize(torch.Generator().manual_seed(0))
     return model
+
+
+def tiny_batch(family: str, num_rows: int = 6, vocab_size: int = 50) -> tuple[Any, Batch]:
+    """The objective that a family is trained by, and a batch of its rows of random tokens."""
+    kind = load_part("models", family).Config.objectives[0]
+    objective = load_part("objectives", kind).Config(kind=kind).build(tiny_tokenizer(vocab_size))
+    tokens = np.random.default_rng(0).integers(FIRST_ORDINARY, vocab_size, 600)
+    tokens[49::50] = END  # documents of 50 tokens
+    samples = objective.samples([ArrayStream(tokens, documents=12)], None, row_length=12, seed=0)
+    return objective, objective.collate([samples[i] for i in range(num_rows)])

@@ -56,6 +56,8 @@ class Head(nn.Module):
         self.config = config
         self.inner = None if config.inner == "none" else nn.Linear(read_width, width, bias=config.inner == "tanh")
         self.norm = LayerNorm(width, config.norm_eps, bias=False) if config.inner == "gelu" else None
+        self.dropout: nn.Module = nn.Identity()
+        """On what the last matrix reads; the model gives it its body's."""
         self.out = nn.Linear(width if self.inner is not None else read_width, config.num_classes, bias=config.bias)
 
     def forward(self, hidden_WD: Tensor, batch: Batch) -> Tensor:
@@ -64,7 +66,7 @@ class Head(nn.Module):
         if self.inner is not None:
             x_WD = self.inner(x_WD)
             x_WD = x_WD.tanh() if self.norm is None else self.norm(F.gelu(x_WD))
-        logits_WC: Tensor = self.out(x_WD)
+        logits_WC: Tensor = self.out(self.dropout(x_WD))
         return logits_WC
 
     def initialize(self, generator: torch.Generator | None = None) -> None:

@@ -9,10 +9,10 @@ and local in the others, no biases (Warner et al. 2024, arXiv:2412.13663) = Mode
 # D = width, H = heads, K = width of a head, V = vocabulary.
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +22,7 @@ from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel, attend
+from foundling.nn.dropout import dropout
 from foundling.nn.gelu import gelu
 from foundling.nn.init import Scheme, fill_, scheme_std
 from foundling.nn.mlp import ErfGeluMlp, GegluMlp
@@ -71,6 +72,9 @@ class Config(Strict):
     """modern: the same in layers of local attention."""
     norm_eps: float | None = None
     """Added to the variance in every norm; None: 1e-12 (bert), 1e-5 (modern)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Chance that a value is zeroed while the model trains: of the embedding behind its norm, and of what
+    attention and MLP give to the residual sum. Attention weights are not dropped (nn/dropout.py)."""
     init_std: float = 0.02
     """Spread of all initial matrices; modern: those that write to the residual stream / sqrt(2 layers)."""
     init: Scheme | None = None
@@ -160,13 +164,14 @@ class PostNormBlock(nn.Module):
         self.attention_norm = LayerNorm(config.width, config.eps)
         self.mlp = ErfGeluMlp(config.width, config.inner_width, bias=True)
         self.mlp_norm = LayerNorm(config.width, config.eps)
+        self.dropout = dropout(config.dropout)
 
     def forward(
         self, x_ND: Tensor, rotary: Rotary | None, bounds_R1: Tensor, longest: int, wanted_W: Tensor | None = None
     ) -> Tensor:
-        seen_WD = self.attention(x_ND, rotary, bounds_R1, longest, wanted_W)
+        seen_WD = self.dropout(self.attention(x_ND, rotary, bounds_R1, longest, wanted_W))
         x_WD = self.attention_norm(_chosen(x_ND, wanted_W) + seen_WD)
-        out_WD: Tensor = self.mlp_norm(x_WD + self.mlp(x_WD))
+        out_WD: Tensor = self.mlp_norm(x_WD + self.dropout(self.mlp(x_WD)))
         return out_WD
 
 
@@ -179,13 +184,15 @@ class PreNormBlock(nn.Module):
         self.attention = Attention(config, None if config.is_global(number) else config.window)
         self.mlp_norm = LayerNorm(config.width, config.eps, bias=False)
         self.mlp = GegluMlp(config.width, config.inner_width, bias=False)
+        self.dropout = dropout(config.dropout)
 
     def forward(
         self, x_ND: Tensor, rotary: Rotary | None, bounds_R1: Tensor, longest: int, wanted_W: Tensor | None = None
     ) -> Tensor:
         normed_ND = x_ND if self.attention_norm is None else self.attention_norm(x_ND)
-        x_WD = _chosen(x_ND, wanted_W) + self.attention(normed_ND, rotary, bounds_R1, longest, wanted_W)
-        return x_WD + self.mlp(self.mlp_norm(x_WD))
+        seen_WD = self.dropout(self.attention(normed_ND, rotary, bounds_R1, longest, wanted_W))
+        x_WD = _chosen(x_ND, wanted_W) + seen_WD
+        return x_WD + self.dropout(self.mlp(self.mlp_norm(x_WD)))
 
 
 class MaskedHead(nn.Module):
@@ -231,6 +238,7 @@ class Bert(nn.Module):
         self.positions = nn.Embedding(config.max_positions, config.width) if post else None
         self.segments = nn.Embedding(config.segments, config.width) if post else None
         self.embedding_norm = LayerNorm(config.width, config.eps, bias=post)
+        self.dropout = dropout(config.dropout)
         blocks = (PostNormBlock(config) if post else PreNormBlock(config, i) for i in range(config.layers))
         self.layers = nn.ModuleList(blocks)
         self.norm = None if post else LayerNorm(config.width, config.eps, bias=False)
@@ -280,7 +288,7 @@ class Bert(nn.Module):
                 x_ND = x_ND + self.segments.weight[0]
             else:
                 x_ND = x_ND + self.segments(batch.segments_N)
-        x_ND = self.embedding_norm(x_ND)
+        x_ND = self.dropout(self.embedding_norm(x_ND))
         tables, bounds_R1, longest = self._rotary(batch.positions_N), batch.bounds_R1, batch.max_row_length
         num_wanted = None if wanted_W is None else len(wanted_W)
         if self._whole_sizes:

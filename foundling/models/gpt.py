@@ -10,10 +10,10 @@ RMSNorm over each query and key head (Dehghani et al. 2023, arXiv:2302.05442) = 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, Self
+from typing import Annotated, ClassVar, Literal, Protocol, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +22,7 @@ from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel, attend, attend_cached
+from foundling.nn.dropout import dropout
 from foundling.nn.init import Scheme, fill_, scheme_std, writes
 from foundling.nn.mlp import GeluMlp, SwigluMlp
 from foundling.nn.norms import LayerNorm, RmsNorm
@@ -61,6 +62,9 @@ class Config(Strict):
     prefix: bool = False
     """Whether a row may begin with a prefix (a prompt) whose tokens see each other: a prefix language model (Raffel et
     al. 2020, arXiv:1910.10683, section 3.2.1). Follows from `objective.prefix`."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Chance that a value is zeroed while the model trains: of the embedding, and of what attention and MLP give to
+    the residual sum. Attention weights are not dropped (nn/dropout.py)."""
     init_std: float | None = None
     """Spread of all initial matrices (GPT-2: 0.02), those that write to the residual stream / sqrt(2 layers); None:
     gpt2 0.02; modern 0.05 for the embedding, 0.8 / sqrt(columns) for matrices, 0 for those that write to the stream
@@ -172,10 +176,11 @@ class Block(nn.Module):
         self.mlp_norm = _norm(config)
         mlp = GeluMlp if config.math == "gpt2" else SwigluMlp
         self.mlp = mlp(config.width, config.inner_width, bias=config.math == "gpt2")
+        self.dropout = dropout(config.dropout)
 
     def forward(self, x_ND: Tensor, rotary: tuple[Tensor, Tensor] | None, rows: "Rows") -> Tensor:
-        x_ND = x_ND + self.attention(self.attention_norm(x_ND), rotary, rows)
-        return x_ND + self.mlp(self.mlp_norm(x_ND))
+        x_ND = x_ND + self.dropout(self.attention(self.attention_norm(x_ND), rotary, rows))
+        return x_ND + self.dropout(self.mlp(self.mlp_norm(x_ND)))
 
 
 def _norm(config: Config) -> nn.Module:
@@ -203,6 +208,7 @@ class Gpt(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.max_positions, config.width) if config.math == "gpt2" else None
+        self.dropout = dropout(config.dropout)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = _norm(config)
         self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
@@ -251,6 +257,7 @@ class Gpt(nn.Module):
             x_ND = x_ND + self.positions(positions_N)
         else:
             rotary = rotary_tables(positions_N, self.config.key_width, self.config.rope_theta)
+        x_ND = self.dropout(x_ND)
         for layer in self.layers:
             x_ND = layer(x_ND, rotary, rows)
         return x_ND

@@ -13,10 +13,10 @@ both ends, SwiGLU, grouped queries, no biases. Cross attention has no positions 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -28,6 +28,7 @@ from foundling.models import gpt
 from foundling.models.base import Hidden, Style
 from foundling.models.gpt import Attention, Rows
 from foundling.nn.attention import Kernel, attend, attend_cached
+from foundling.nn.dropout import dropout
 from foundling.nn.init import Scheme, fill_, scheme_std, writes, xavier_std
 from foundling.nn.mlp import ReluMlp, SwigluMlp
 from foundling.nn.norms import LayerNorm, RmsNorm
@@ -68,6 +69,9 @@ class Config(Strict):
     """modern: base of the rotary frequencies."""
     norm_eps: float = 1e-5
     """Added to the variance in every norm."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Chance that a value is zeroed while the model trains: of the embeddings, and of what attentions and MLP give to
+    the residual sum. Attention weights are not dropped (nn/dropout.py)."""
     init_std: float | None = None
     """Spread of all initial matrices; modern: those that write to the residual stream / sqrt(2 layers). None: 2017:
     1 / sqrt(width) for the embedding, Xavier (Glorot & Bengio 2010) for matrices; modern: as models/gpt.py."""
@@ -202,13 +206,14 @@ class EncoderBlock(nn.Module):
         self.attention = Attention(config, causal=False)
         self.mlp_norm = _norm(config)
         self.mlp = _mlp(config)
+        self.dropout = dropout(config.dropout)
 
     def forward(self, x_SD: Tensor, rotary: Rotary, rows: Rows) -> Tensor:
         if self.norm_first:
-            x_SD = x_SD + self.attention(self.attention_norm(x_SD), rotary, rows)
-            return x_SD + self.mlp(self.mlp_norm(x_SD))
-        x_SD = self.attention_norm(x_SD + self.attention(x_SD, rotary, rows))
-        return self.mlp_norm(x_SD + self.mlp(x_SD))
+            x_SD = x_SD + self.dropout(self.attention(self.attention_norm(x_SD), rotary, rows))
+            return x_SD + self.dropout(self.mlp(self.mlp_norm(x_SD)))
+        x_SD = self.attention_norm(x_SD + self.dropout(self.attention(x_SD, rotary, rows)))
+        return self.mlp_norm(x_SD + self.dropout(self.mlp(x_SD)))
 
 
 class DecoderBlock(nn.Module):
@@ -223,15 +228,16 @@ class DecoderBlock(nn.Module):
         self.cross = CrossAttention(config)
         self.mlp_norm = _norm(config)
         self.mlp = _mlp(config)
+        self.dropout = dropout(config.dropout)
 
     def forward(self, x_ND: Tensor, rotary: Rotary, rows: Rows, memory: Memory | None) -> Tensor:
         if self.norm_first:
-            x_ND = x_ND + self.attention(self.attention_norm(x_ND), rotary, rows)
-            x_ND = x_ND + self.cross(self.cross_norm(x_ND), rows, memory)
-            return x_ND + self.mlp(self.mlp_norm(x_ND))
-        x_ND = self.attention_norm(x_ND + self.attention(x_ND, rotary, rows))
-        x_ND = self.cross_norm(x_ND + self.cross(x_ND, rows, memory))
-        return self.mlp_norm(x_ND + self.mlp(x_ND))
+            x_ND = x_ND + self.dropout(self.attention(self.attention_norm(x_ND), rotary, rows))
+            x_ND = x_ND + self.dropout(self.cross(self.cross_norm(x_ND), rows, memory))
+            return x_ND + self.dropout(self.mlp(self.mlp_norm(x_ND)))
+        x_ND = self.attention_norm(x_ND + self.dropout(self.attention(x_ND, rotary, rows)))
+        x_ND = self.cross_norm(x_ND + self.dropout(self.cross(x_ND, rows, memory)))
+        return self.mlp_norm(x_ND + self.dropout(self.mlp(x_ND)))
 
 
 def _norm(config: Config) -> nn.Module:
@@ -272,6 +278,7 @@ class Seq2Seq(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.dropout = dropout(config.dropout)
         self.encoder = nn.ModuleList(EncoderBlock(config) for _ in range(config.source_layers))
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.layers))
         last = config.math == "modern"  # 2017 has its norms behind each layer
@@ -344,8 +351,9 @@ class Seq2Seq(nn.Module):
     def _embed(self, tokens_N: Tensor, positions_N: Tensor) -> tuple[Tensor, Rotary]:
         c, x_ND = self.config, self.embedding(tokens_N)
         if c.math == "2017":
-            return x_ND * math.sqrt(c.width) + sinusoids(positions_N, c.width).to(x_ND.dtype), None
-        return x_ND, rotary_tables(positions_N, c.key_width, c.rope_theta)
+            x_ND = x_ND * math.sqrt(c.width) + sinusoids(positions_N, c.width).to(x_ND.dtype)
+            return self.dropout(x_ND), None
+        return self.dropout(x_ND), rotary_tables(positions_N, c.key_width, c.rope_theta)
 
     def _normed(self, x_ND: Tensor) -> Tensor:
         return x_ND if self.norm is None else self.norm(x_ND)

@@ -11,10 +11,10 @@ alone, and the last layer has no content stream.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +23,7 @@ from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel
+from foundling.nn.dropout import dropout
 from foundling.nn.gelu import gelu
 from foundling.nn.init import Scheme, fill_, scheme_std
 from foundling.nn.mlp import gelu_tanh
@@ -66,6 +67,9 @@ class Config(Strict):
     """What stands on the blocks: the language-model head, or nothing, for a head of a task."""
     norm_eps: float = 1e-12
     """Added to the variance in every norm."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Chance that a value is zeroed while the model trains: of what both streams start from, and of what
+    attention and MLP give to the residual sum. Attention weights are not dropped (nn/dropout.py)."""
     init_std: float = 0.02
     """Spread of all initial matrices and of the attention's biases."""
     init: Scheme | None = None
@@ -167,6 +171,7 @@ class Block(nn.Module):
         self.attention_norm = LayerNorm(config.width, config.norm_eps)
         self.mlp = Mlp(config)
         self.mlp_norm = LayerNorm(config.width, config.norm_eps)
+        self.dropout = dropout(config.dropout)
 
     def forward(
         self,
@@ -182,8 +187,8 @@ class Block(nn.Module):
         if memory is not None:
             keys_SD = torch.cat([memory[0], keys_SD])[memory[1]]
         x_UD = x_UD[num_tokens:] if queries_only else x_UD
-        x_UD = self.attention_norm(x_UD + self.attention(x_UD, keys_SD, streams, where))
-        out_UD: Tensor = self.mlp_norm(x_UD + self.mlp(x_UD))
+        x_UD = self.attention_norm(x_UD + self.dropout(self.attention(x_UD, keys_SD, streams, where)))
+        out_UD: Tensor = self.mlp_norm(x_UD + self.dropout(self.mlp(x_UD)))
         return out_UD
 
 
@@ -214,6 +219,7 @@ class XLNet(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.query = nn.Parameter(torch.zeros(1, config.width), requires_grad=config.top == "lm")
         """What every query state starts from; without a head nothing asks for such states."""
+        self.dropout = dropout(config.dropout)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = Head(config) if config.top == "lm" else None
 
@@ -243,6 +249,7 @@ class XLNet(nn.Module):
         if targets_M is None:
             targets_M = torch.arange(num_tokens, device=batch.tokens_N.device)
         x_UD = torch.cat([self.embedding(batch.tokens_N), self.query.expand(targets_M.shape[0], -1)])
+        x_UD = self.dropout(x_UD)
         streams, key_index_S = _streams(batch, targets_M)
         where = self._where(streams, x_UD)
         for number, layer in enumerate(self.layers):
@@ -266,7 +273,7 @@ class XLNet(nn.Module):
 
     def _content(self, batch: Batch, memory: Sequence[Tensor] | None, fixed: bool) -> list[Tensor]:
         memory = self._remember(batch) if memory is None else memory
-        found = [self.embedding(batch.tokens_N)]
+        found = [self.dropout(self.embedding(batch.tokens_N))]
         streams, key_index_S = _streams(batch, batch.tokens_N.new_zeros(0))
         where = self._where(streams, found[0])
         for number, layer in enumerate(self.layers):

@@ -6,6 +6,7 @@ it must gather and free the parameters around what is compiled.
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from torch.distributed.tensor.parallel import (
 )
 
 from foundling.core.errors import UserError
+from foundling.nn.dropout import draws
 from foundling.parallel.world import World
 
 _STYLES: dict[str, Callable[[], ParallelStyle]] = {
@@ -57,9 +59,11 @@ def compile_blocks(blocks: Sequence[nn.Module], *, any_size: bool) -> None:
 
     any_size: the number of tokens differs from batch to batch, so one compilation must serve all; otherwise the first
     batch's size is built in, and a batch of another size (the last of an evaluation) is compiled once more for any.
+    Random numbers (dropout) are those that uncompiled blocks draw.
     """
     for block in blocks:
-        block.compile(dynamic=True if any_size else None, fullgraph=True)
+        options: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": True}
+        block.compile(dynamic=True if any_size else None, fullgraph=True, options=options if draws(block) else None)
 
 
 def apply_sharding(root: nn.Module, blocks: Sequence[nn.Module], world: World, dtype: torch.dtype) -> None:

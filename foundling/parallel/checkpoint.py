@@ -159,11 +159,6 @@ def load_pieces(folder: Path, pieces: dict[str, Piece]) -> None:
                 raise UserError(f"the checkpoint {folder} must hold all of {key}", got=f"{filled} of its values")
 
 
-def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The whole shape of each tensor of a checkpoint."""
-    return {name: tuple(entry["shape"]) for name, entry in read_json(folder / _INDEX).items()}
-
-
 def _copy_overlap(file: Any, key: str, shard: dict[str, Any], piece: Piece) -> int:
     """Copies what a stored shard and a local piece share; the number of values copied."""
     if piece.tensor.ndim == 0:

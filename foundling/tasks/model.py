@@ -15,6 +15,7 @@ from foundling.data.batch import Batch
 from foundling.heads.base import Head, HeadConfig
 from foundling.models.base import Style
 from foundling.nn.attention import Kernel
+from foundling.nn.dropout import dropout
 
 
 class TaskShape(Strict):
@@ -76,6 +77,7 @@ class TaskModel(nn.Module):
         self.config = config
         self.body: Any = config.body.build()
         self.head: Head = config.head.build(config.width)
+        self.head.dropout = dropout(config.body.dropout)
 
     @property
     def parallel_plan(self) -> dict[str, Style]:

@@ -25,7 +25,7 @@ from foundling.train.machine import choose_precision
 from foundling.train.prepare import Data
 from foundling.train.recipe import Recipe
 from foundling.train.settings import Settings, row_length_of, settle
-from foundling.train.start import fill, fill_embedding, start_weights
+from foundling.train.start import fill, fill_embedding, start_weights, with_dropout
 from foundling.train.state import Trainee, Training
 
 _LOOK_AT_ROWS = 64
@@ -41,6 +41,8 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     start = start_weights(recipe, data)
     config: Any = start.config if start is not None else recipe.model.fields(data.tokenizer.vocab_size, rows.row_length)
     config = _with_implied(config, recipe)
+    if recipe.train.dropout is not None:
+        config = with_dropout(config, recipe.train.dropout)
     _check_lengths(config, rows.row_length)
     recipe = _with_precision(recipe, config)
     with torch.device("meta"):
@@ -188,8 +190,9 @@ def _check_lengths(config: Any, row_length: int) -> None:
 
 
 def whole_model(training: Training) -> nn.Module:
-    """The trained model whole, on CPU in fp32, from the masters; every process calls it, each gets it."""
-    config = training.model.config
+    """The trained model whole, on CPU in fp32, from the masters, without what is of training alone (dropout); every
+    process calls it, each gets it."""
+    config = with_dropout(training.model.config, 0.0)
     with torch.device("meta"):
         whole: nn.Module = config.build()
     whole.to_empty(device="cpu")

@@ -29,7 +29,7 @@ from foundling.train.recipe import assignments
 from foundling.train.run import Run
 from foundling.train.session import enter, is_finished, prepare_once, run_recipe
 from foundling.train.settings import Settings, settle_examples
-from foundling.train.start import fill
+from foundling.train.start import fill, with_dropout
 from foundling.train.state import Training, checkpoints
 
 
@@ -64,8 +64,10 @@ class Finetuning:
         self, recipe: FinetuneRecipe, data: TaskData, folder: Path, world: World, settings: Settings | None
     ) -> Training:
         samples = ExampleRows(data.rows, recipe.seed)
+        dropout = recipe.train.dropout
+        config = data.model_config if dropout is None else with_dropout(data.model_config, dropout)
         with torch.device("meta"):
-            model: Any = data.model_config.build()
+            model: Any = config.build()
         if settings is None:
             settings = world.share(
                 settle_examples(

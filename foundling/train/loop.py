@@ -1,5 +1,6 @@
 """The only training loop. What differs between runs is the objective, the recipe and the callbacks."""
 
+import hashlib
 import math
 import signal
 import threading
@@ -60,6 +61,7 @@ def training_step(training: Training) -> None:
     processes; FSDP2 averages over processes, which the scale undoes.
     """
     settings, world = training.settings, training.world
+    torch.manual_seed(_seed_of(training))
     batches = micro_batches(training)
     num_sources = len(training.data.names)
     sizes = [torch.tensor([b.num_targets, b.num_rows, *tokens_by_source(b, num_sources)]).double() for b in batches]
@@ -87,6 +89,13 @@ def training_step(training: Training) -> None:
     training.tokens_by_source = [old + int(n) for old, n in zip(training.tokens_by_source, num_tokens, strict=True)]
     training.metrics |= {"loss": loss_value, "gradient_norm": norm, "lr": settings.lr * factor}
     training.loss_parts = losses
+
+
+def _seed_of(training: Training) -> int:
+    """What the chance within a step (dropout) follows from: a function of the run's seed, the step and the share of the
+    batch, so a resumed run needs to know nothing of what was drawn before, on whatever device."""
+    what = repr((training.recipe.seed, training.step, training.world.data_rank))
+    return int.from_bytes(hashlib.blake2b(what.encode(), digest_size=8).digest(), "little")
 
 
 def tokens_by_source(batch: Batch, num_sources: int) -> list[int]:

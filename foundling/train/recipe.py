@@ -210,6 +210,9 @@ class Stepping(Strict):
     """Whether blocks are compiled. auto: where a compiler is found and the run is long enough to win it back."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest gradient norm; a larger gradient is scaled down to it."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Instead of the model's own `dropout`, which is 0 unless its size says otherwise (a given model has none, whatever
+    it was trained with)."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between lines of metrics."""
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 import yaml
 
 import foundling
@@ -61,7 +60,6 @@ def run_recipe(recipe: Any, kind: Kind, *, resume: bool, share: float = 1.0, dat
     identity["inputs"] = data.inputs
     _must_match(state, identity)
     training = kind.build(recipe, data, folder, world, None if state is None else _settings(state, world))
-    torch.manual_seed(recipe.seed + world.data_rank)  # what trains may draw; a checkpoint holds where each stands
     if checkpoint is not None and state is not None:
         load_checkpoint(training, checkpoint, state)
         logger.info("resumed from step %d of %d", training.step, training.settings.total_steps)

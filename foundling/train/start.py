@@ -43,6 +43,18 @@ def start_weights(recipe: Recipe, data: Data) -> Any:
     return model
 
 
+def with_dropout(config: Any, rate: float) -> Any:
+    """The config of a family, or of a body with a task's head, with another `dropout`."""
+    fields = type(config).model_fields
+    if "body" in fields:
+        return config.model_copy(update={"body": with_dropout(config.body, rate)})
+    if "dropout" in fields:
+        return config.model_copy(update={"dropout": rate})
+    if rate:
+        raise UserError(f"train.dropout is not for a {family_of(config)} model, which has no layers to drop from")
+    return config
+
+
 def fill(model: Any, weights: Mapping[str, Tensor] | None, seed: int) -> None:
     """Initial values of the seed, and over them the given weights, by name."""
     if weights is None:

@@ -15,7 +15,7 @@ from foundling.data.rows import Samples
 from foundling.objectives.base import Objective, Scale
 from foundling.optim.base import Optimizer
 from foundling.optim.schedules.base import Schedule
-from foundling.parallel.checkpoint import Piece, load_pieces, piece_of, save_pieces, stored_shapes
+from foundling.parallel.checkpoint import Piece, load_pieces, piece_of, save_pieces
 from foundling.parallel.world import World
 from foundling.train.machine import Precision
 from foundling.train.settings import Clock, Settings
@@ -114,23 +114,13 @@ class Training:
             sink.write(self.step, values)
 
 
-_RNG = "rng/torch"
-
-
 def _pieces(training: Training) -> dict[str, Piece]:
     found = {name: piece_of(tensor, like) for name, (tensor, like) in training.optimizer.tensors().items()}
     if training.best is not None:
         parameters = {slot.name: slot.parameter for slot in training.optimizer.slots}
         best = training.best.masters
         found |= {f"best/{name}": piece_of(best[name], like) for name, like in parameters.items()}
-    found[_RNG] = _rng_piece(training.world.rank, training.world.size)
     return found
-
-
-def _rng_piece(rank: int, num_ranks: int) -> Piece:
-    """This process's row of the random states of all, uint8 [ranks, bytes]."""
-    own = torch.get_rng_state()[None]
-    return Piece(own, (num_ranks, own.shape[1]), (rank, 0))
 
 
 def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
@@ -151,18 +141,13 @@ def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
 
 
 def load_checkpoint(training: Training, folder: Path, state: dict[str, Any]) -> None:
-    """Puts weights, optimizer, position and random state back as they were."""
+    """Puts weights, optimizer and position back as they were."""
     if state["best"] is not None:
         masters = {slot.name: torch.empty_like(slot.master) for slot in training.optimizer.slots}
         step, value, misses = state["best"]
         training.best = Best(step, value, misses, masters)
     training.ends_early = state["ends_early"]
-    pieces, rank = _pieces(training), training.world.rank
-    num_ranks = stored_shapes(folder)[_RNG][0]
-    pieces[_RNG] = _rng_piece(min(rank, num_ranks - 1), num_ranks)
-    load_pieces(folder, pieces)
-    if rank < num_ranks:  # a process more than before goes on with the state that its seed gave it
-        torch.set_rng_state(pieces[_RNG].tensor[0])
+    load_pieces(folder, _pieces(training))
     training.optimizer.refresh_copies()
     training.optimizer.steps = state["optimizer_steps"]
     training.step, training.tokens_by_source = state["step"], state["tokens_by_source"]
