@@ -1,16 +1,24 @@
-"""Scores a model on text that it never saw: a table by source, and JSON if asked for.
+"""Scores a model on what it never saw: a table, and JSON if asked for.
 
-Suites: perplexity (of text, by source), pseudo-perplexity (of models that read both sides), minimal-pairs (which of
-two sentences is more likely, BLiMP's format). Settings of the suite are given as key=value; of perplexity: row_length,
-context, split, format, text_field; of pseudo-perplexity: row_length, tokens, split; of minimal-pairs: by, limit.
+Suites: task (examples, by a fine-tuned model's own metrics with 95 % intervals; the default for such a model),
+perplexity (of text, by source; the default for others), pseudo-perplexity (of models that read both sides),
+minimal-pairs (which of two sentences is more likely, BLiMP's format). Settings of the suite are given as key=value; of
+perplexity: row_length, context, split, format, text_field; of pseudo-perplexity: row_length, tokens, split; of
+minimal-pairs: by, limit; of task: format, bad_rows.
+
+With --compare a second model answers the same data, and each difference is told from noise by a paired bootstrap.
 
 Example: foundling evaluate runs/demo --suite perplexity --data corpora/mine --data news.jsonl.gz --json figures.json
+Example: foundling evaluate runs/reviews runs/reviews-large --data test.jsonl --compare
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from foundling.evaluation.suites.base import Report, Subject
 
 
 def evaluate(
@@ -19,12 +27,24 @@ def evaluate(
     ],
     data: Annotated[
         list[Path],
-        typer.Option(help="A corpus folder, or a file or folder of text (.txt, .jsonl, .gz, ...); repeatable."),
+        typer.Option(
+            help="A corpus folder, a file or folder of text (.txt, .jsonl, .gz, ...), or of examples; repeatable."
+        ),
     ],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of the suite.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL] KEY=VALUE",
+            help="Settings of the suite; before them, with --compare, the other model.",
+            show_default=False,
+        ),
     ] = None,
-    suite: Annotated[str, typer.Option(help="How the model is examined.")] = "perplexity",
+    suite: Annotated[
+        str | None, typer.Option(help="How the model is examined.", show_default="task or perplexity")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Examine two models on the same data: is the second better?")
+    ] = False,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all figures there, whole or not at all.")
     ] = None,
@@ -39,50 +59,105 @@ def evaluate(
     order: Annotated[int, typer.Option(help="Tokens of the baseline's longest n-gram.")] = 5,
 ) -> None:
     """Examines a model with a suite and prints the table to standard output."""
-    from foundling.core.config import override, validate
     from foundling.core.errors import UserError
     from foundling.core.files import write_json
     from foundling.core.log import console
-    from foundling.core.registry import load_part
     from foundling.evaluation.baseline import train_baseline
-    from foundling.evaluation.suites.base import FOLDER, Subject
     from foundling.evaluation.texts import read_texts
-    from foundling.serve.language_model import LanguageModel
+    from foundling.evaluation.versus import need_one_task, versus
     from foundling.serve.load import load
 
-    kind = suite.replace("-", "_")
-    config = validate(load_part(FOLDER, kind).Config, {"kind": kind, **override({}, settings or [])}, suite)
     if json is not None and (json.is_dir() or not json.absolute().parent.is_dir()):
         raise UserError("--json must name a file in a folder that exists", got=str(json))
     if baseline not in (None, "ngram"):
         raise UserError("--baseline must be ngram", got=repr(baseline))
-    lm = load(model)
-    ngram = None
+    if compare and baseline:
+        raise UserError("--baseline stands beside one model", got="--compare", do="leave one of them out")
+    models, given = _models(model, settings or [], compare)
+    kind = suite or _fitting(models[0])
+    built = _config(kind, given).build()
+    loaded = [load(path) for path in models]
+    lm, ngram = loaded[0], None
     if baseline is not None:
         texts = (text for _, text in read_texts(baseline_data, split="train")) if baseline_data else ()
         ngram = train_baseline(lm.tokenizer, run=None if baseline_data else model, texts=texts, order=order)
-    scorer = lm.objective if hasattr(lm.objective, "text_batch") else None
-    predicts_text = isinstance(lm, LanguageModel)
-    subject = Subject(lm.model, lm.tokenizer, lm.config.max_positions, scorer, predicts_text, ngram)
-    with console.status(f"{suite} of {model}"):
-        report = config.build().run(subject, data)
+    subjects = [_subject(one, kind, ngram) for one in loaded]
+    if compare and kind == "task":
+        need_one_task(subjects[0], subjects[1])
+    reports = []
+    for path, subject in zip(models, subjects, strict=True):
+        with console.status(f"{kind} of {path}"):
+            reports.append(built.run(subject, data))
+    report = versus(reports[0], reports[1], kind) if compare else reports[0]
     if json is not None:
-        write_json(json, {"model": str(model), "suite": suite, "data": [str(path) for path in data], **report.figures})
-    _show(report.columns, report.rows)
+        named = {"models": [str(path) for path in models]} if compare else {"model": str(model)}
+        write_json(json, {**named, "suite": kind, "data": [str(path) for path in data], **report.figures})
+    if compare:
+        print(f"A  {models[0]}\nB  {models[1]}")
+    _show(report)
 
 
-def _show(columns: list[str], rows: list[list[str]]) -> None:
+def _models(model: Path, rest: list[str], compare: bool) -> tuple[list[Path], list[str]]:
+    """The models, and the settings that follow them."""
+    from foundling.core.errors import UserError
+
+    given = [one for one in rest if "=" in one]
+    others = [Path(one) for one in rest if "=" not in one]
+    if compare and len(others) != 1:
+        raise UserError(
+            "--compare must be of two models", got=len(others) + 1, do="foundling evaluate A B --data FILE --compare"
+        )
+    if others and not compare:
+        raise UserError(
+            "settings must look like key=value",
+            got=str(others[0]),
+            do="add --compare if it is a second model",
+        )
+    return [model, *others], given
+
+
+def _fitting(model: Path) -> str:
+    """The suite of a model for which none was named."""
+    from foundling.models.hub import find_model_dir
+    from foundling.tasks.folder import TASK_FILE
+
+    return "task" if (find_model_dir(model) / TASK_FILE).is_file() else "perplexity"
+
+
+def _config(suite: str, settings: list[str]) -> Any:
+    from foundling.core.config import override, validate
+    from foundling.core.registry import load_part
+    from foundling.evaluation.suites.base import FOLDER
+
+    kind = suite.replace("-", "_")
+    return validate(load_part(FOLDER, kind).Config, {"kind": kind, **override({}, settings)}, suite)
+
+
+def _subject(lm: Any, suite: str, baseline: Any) -> "Subject":
+    from foundling.evaluation.suites.base import Subject
+    from foundling.serve.language_model import LanguageModel
+
+    scorer = None
+    if suite != "task":
+        scorer = lm.objective if hasattr(lm.objective, "text_batch") else None
+    reads_on = isinstance(lm, LanguageModel)
+    return Subject(lm.model, lm.tokenizer, lm.config.max_positions, scorer, reads_on, baseline, lm.task)
+
+
+def _show(report: "Report") -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, column in enumerate(columns):
+    for number, column in enumerate(report.columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
-    for number, row in enumerate(rows):
-        last = number == len(rows) - 1
-        table.add_row(*(Text(cell) for cell in row), style="bold" if last else "", end_section=number == len(rows) - 2)
+    for number, row in enumerate(report.rows):
+        to_total = len(report.rows) - 1 - number if report.has_total else -1
+        table.add_row(*(Text(cell) for cell in row), style="bold" if to_total == 0 else "", end_section=to_total == 1)
     console = Console(highlight=False)
     width = console.measure(table).minimum  # in a narrow terminal the names are broken, and no figure is cut
     console.print(table, width=max(width, console.width), crop=False, soft_wrap=False)
+    for note in report.notes:
+        console.print(Text(note, style="dim"), soft_wrap=True)

@@ -156,16 +156,17 @@ class Classification(HeadTask):
         return found
 
     def _answer(self, example: Example) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """The row's target (its label's number) or its truth (0 or 1 of each label, or a scaled number)."""
+        """The row's target (its label's number) or its truth (0 or 1 of each label, or a scaled number). A label that
+        the model never learnt has none: such examples can be answered, and are never right."""
         label = example.label
         if label is None:
             return None, None
         if isinstance(label, str):
-            return np.array([self._number[label]]), None
+            return (np.array([self._number[label]]), None) if label in self._number else (None, None)
         if isinstance(label, float):
             return None, np.array([(label - self.facts["mean"]) / self.facts["spread"]], dtype=np.float32)
         held = np.zeros(len(self.labels), dtype=np.float32)
-        held[[self._number[one] for one in label]] = 1.0
+        held[[self._number[one] for one in label if one in self._number]] = 1.0
         return None, held
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -4,15 +4,17 @@ A suite file holds `Config(PartConfig)`, whose fields are set as `key=value`, an
 returns.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from foundling.core.errors import UserError
 from foundling.evaluation.likelihood import TextScorer
+from foundling.evaluation.metrics.base import Scored
 from foundling.evaluation.ngram import Ngram
 from foundling.models.base import Model
+from foundling.tasks.base import Task
 from foundling.tokenizers.base import Tokenizer
 
 FOLDER = "evaluation.suites"
@@ -32,6 +34,8 @@ class Subject:
     """Whether the model predicts text in order, so that bits per byte have a meaning."""
     baseline: Ngram | None = None
     """An n-gram model over the same tokens, to stand beside the model; None: not asked for."""
+    task: Task | None = None
+    """What the model was fine-tuned for."""
 
     def need_scorer(self) -> TextScorer:
         if self.scorer is None:
@@ -46,9 +50,14 @@ class Report:
     columns: list[str]
     """Headings; the first is that of the names of the rows."""
     rows: list[list[str]]
-    """One line each, the last one the whole."""
+    """One line each, the last one the whole unless `has_total` is false."""
     figures: dict[str, Any]
     """Everything as plain data, for JSON; no NaN and no infinity."""
+    has_total: bool = True
+    notes: tuple[str, ...] = ()
+    """Lines below the table: how figures were computed."""
+    scored: Mapping[str, Scored] = field(default_factory=dict)
+    """What two models are compared by, under the names that tell whose figures they are; empty: by nothing yet."""
 
 
 class Suite(Protocol):

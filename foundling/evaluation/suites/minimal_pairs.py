@@ -18,6 +18,7 @@ from foundling.core.errors import UserError
 from foundling.core.units import Count
 from foundling.evaluation.intervals import wilson
 from foundling.evaluation.likelihood import log_likelihoods
+from foundling.evaluation.metrics.base import Sums, examples_of
 from foundling.evaluation.perplexity import document_end
 from foundling.evaluation.suites.base import Report, Subject
 
@@ -79,6 +80,7 @@ class MinimalPairs:
                 **({"baseline": figures["n-gram"]} if "n-gram" in figures else {}),
                 "settings": {"by": self.config.by, "measure": measure, "limit": self.config.limit},
             },
+            scored={"pairs": _scored(pairs, hits["model"])},
         )
 
     def _limited(self, pairs: Iterator[_Pair]) -> Iterator[_Pair]:
@@ -87,6 +89,12 @@ class MinimalPairs:
             seen[pair.kind] = seen.get(pair.kind, 0) + 1
             if self.config.limit is None or seen[pair.kind] <= self.config.limit:
                 yield pair
+
+
+def _scored(pairs: Sequence[_Pair], hits: np.ndarray) -> Sums:
+    examples = examples_of([[pair.good, pair.bad] for pair in pairs], pairs)
+    settings = "accuracy: share of pairs whose good sentence is the more likely one"
+    return Sums(settings, True, examples, hits, lambda num_hits, num: {"accuracy": float(num_hits / num)})
 
 
 def _share(hits: np.ndarray, mask: np.ndarray) -> dict[str, float | int]:
