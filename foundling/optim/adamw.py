@@ -12,38 +12,42 @@ from torch import Tensor
 
 from foundling.optim.base import OptimizerConfig, Rule, Slot
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Config(OptimizerConfig):
     kind: str = "adamw"
     """Name of the part."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    betas: tuple[Beta, Beta] = (0.9, 0.99)
     """Decay of the first and second moment per step."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the root of the second moment."""
 
     def build(self) -> Rule:
-        return AdamW(self)
+        return AdamW(self.betas, self.eps)
 
 
 class AdamW(Rule):
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, betas: tuple[float, float], eps: float, *, coupled: bool = False) -> None:
+        """coupled: weight decay is a part of the gradient, as in Adam; otherwise the weights shrink by it."""
+        self.betas, self.eps, self.coupled = betas, eps, coupled
 
     def init(self, slot: Slot) -> dict[str, Tensor]:
         return {"first_moment": torch.zeros_like(slot.master), "second_moment": torch.zeros_like(slot.master)}
 
     def step(self, slots: list[Slot], step: int, lr_factor: float, gradient_factor: float, compiled: bool) -> None:
-        (beta1, beta2), eps = self.config.betas, self.config.eps
+        (beta1, beta2), eps = self.betas, self.eps
         kernel = _update_compiled if compiled else _update
         unbias1, unbias2 = 1 - beta1**step, 1 - beta2**step
         for slot in slots:
             lr = slot.lr * lr_factor
+            pull, shrink = (slot.weight_decay, 0.0) if self.coupled else (0.0, slot.weight_decay)
             # A tensor: as plain floats each new value would compile the kernel again. 1 - beta is taken here, in fp64:
             # of beta2 = 0.999 rounded to fp32 it would be off by 5e-5 of itself.
             numbers = torch.tensor(
                 [
-                    gradient_factor, beta1, 1 - beta1, beta2, 1 - beta2, eps,
-                    lr / unbias1, unbias2**-0.5, 1 - lr * slot.weight_decay,
+                    gradient_factor, pull, beta1, 1 - beta1, beta2, 1 - beta2, eps,
+                    lr / unbias1, unbias2**-0.5, 1 - lr * shrink,
                 ],
                 device=slot.master.device,
             )  # fmt: skip
@@ -55,8 +59,8 @@ class AdamW(Rule):
 def _update(
     master: Tensor, gradient: Tensor, first: Tensor, second: Tensor, copy: Tensor | None, numbers: Tensor
 ) -> None:
-    gradient_factor, beta1, rest1, beta2, rest2, eps, rate, root_unbias, keep = numbers.unbind()
-    g = gradient * gradient_factor
+    gradient_factor, pull, beta1, rest1, beta2, rest2, eps, rate, root_unbias, keep = numbers.unbind()
+    g = gradient * gradient_factor + pull * master
     m = beta1 * first + rest1 * g
     v = beta2 * second + rest2 * g * g
     w = master * keep - rate * m / (v.sqrt() * root_unbias + eps)

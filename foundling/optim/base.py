@@ -3,22 +3,29 @@
 A parameter in bf16 is a copy of its fp32 master, which lives here; a parameter in fp32 is its own master. Gradients
 are added to fp32 accumulators as soon as autograd makes them, so a step over any number of micro-batches sums in fp32.
 A rule (adamw.py, ...) says how accumulated gradients change masters. Sharded parameters (DTensor) are treated shard
-by shard: every rule here works on what is local.
+by shard: a rule works on what is local, and says what it must know of the other shards (`sum_over_shards`).
 """
 
 import fnmatch
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Placement
 
 from foundling.core.config import PartConfig, Strict
 from foundling.core.errors import UserError
+from foundling.optim.averages.base import Average
+
+Matrices = Mapping[str, int | None]
+"""Name patterns of the matrices that lead from hidden states to hidden states, each with the rows of one attention head
+where its rows are heads one below another; None: its rows are no heads."""
 
 
 class Group(Strict):
@@ -30,10 +37,16 @@ class Group(Strict):
     """Learning rate of these parameters; None: the optimizer's."""
     weight_decay: float | None = None
     """Weight decay of these parameters; None: the optimizer's."""
+    hidden: bool | None = None
+    """Whether these matrices count as leading from hidden states to hidden states, for an optimizer that treats such
+    matrices in its own way (muon); None: as the model says."""
 
 
 class OptimizerConfig(PartConfig):
     """What every optimizer has."""
+
+    knows_matrices: ClassVar[bool] = False
+    """Whether the rule treats matrices between hidden states in its own way."""
 
     lr: float | None = None
     """Peak learning rate; None: the model's own, derived from its depth and width."""
@@ -42,8 +55,40 @@ class OptimizerConfig(PartConfig):
     groups: tuple[Group, ...] = ()
     """Other settings by name pattern; the first match counts."""
 
+    @model_validator(mode="after")
+    def _no_setting_is_idle(self) -> Self:
+        if not self.knows_matrices and any(group.hidden is not None for group in self.groups):
+            raise ValueError(f"groups.hidden means nothing to {self.kind}, which treats all matrices alike")
+        return self
+
     def build(self) -> "Rule":
         raise NotImplementedError
+
+    def default_lr(self, adamw_lr: float, width: int) -> float:
+        """The peak rate for a model of this width that AdamW would train at `adamw_lr`."""
+        return adamw_lr
+
+    def with_rates(self, adamw_lr: float, width: int, factors: Mapping[str, float]) -> Self:
+        """Itself with the rates that it leaves open: `lr`, and multiples of it for some parameters, behind its own
+        groups. factors: the multiples, by name pattern."""
+        if self.lr is not None:
+            return self
+        lr = rounded(self.default_lr(adamw_lr, width))
+        return self.model_copy(update={"lr": lr, "groups": (*self.groups, *groups_of(factors, lr))})
+
+    def lr_of(self, hidden: bool, lr: float) -> float:
+        """The rate of a parameter that no group gives one. hidden: it is a matrix between hidden states."""
+        return lr
+
+
+def groups_of(factors: Mapping[str, float], lr: float) -> list[Group]:
+    """Groups with multiples of a rate."""
+    return [Group(match=pattern, lr=factor * lr) for pattern, factor in factors.items()]
+
+
+def rounded(lr: float) -> float:
+    """A derived rate, to two digits."""
+    return float(f"{lr:.2g}")
 
 
 @dataclass
@@ -60,6 +105,10 @@ class Slot:
     """The parameter itself where it is a lower-precision copy, else None."""
     lr: float
     weight_decay: float
+    hidden: bool = False
+    """Whether it is a matrix that leads from hidden states to hidden states."""
+    head_rows: int | None = None
+    """Rows of one attention head, where its rows are heads."""
     state: dict[str, Tensor] = field(default_factory=dict)
     """What the rule remembers, fp32."""
 
@@ -69,7 +118,11 @@ class Rule(ABC):
 
     @abstractmethod
     def init(self, slot: Slot) -> dict[str, Tensor]:
-        """The state of a parameter before the first step."""
+        """The state of a parameter before the first step. Of another shape than a sharded parameter's shard, it is a
+        DTensor, so that a checkpoint knows which piece it is."""
+
+    def prepare(self, slots: list[Slot]) -> None:  # noqa: B027 - few rules have anything to prepare
+        """Called once, with all parameters; every process calls it."""
 
     @abstractmethod
     def step(self, slots: list[Slot], step: int, lr_factor: float, gradient_factor: float, compiled: bool) -> None:
@@ -83,6 +136,30 @@ class Rule(ABC):
 def local(tensor: Tensor) -> Tensor:
     """The shard of a DTensor that lies here, or the tensor itself."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def sharded_dim(placement: Placement) -> int | None:
+    """The dimension that an axis of processes shares a tensor along; None: each of them has it whole."""
+    return getattr(placement, "dim", None)  # of Shard, and of the strided one where two axes share one dimension
+
+
+def sum_over_shards(sums: Sequence[tuple[Tensor, nn.Parameter, tuple[int, ...]]]) -> None:
+    """Adds up what each process knows of its shard, in place: one all-reduce for each axis of processes.
+
+    sums: of each tensor the parameter that it was summed from, and over which of its dimensions; nothing is done where
+    the parameter is not sharded along these. All tensors have one type.
+    """
+    by_group: dict[Any, list[Tensor]] = {}
+    for tensor, parameter, dims in sums:
+        if isinstance(parameter, DTensor):
+            for axis, placement in enumerate(parameter.placements):
+                if sharded_dim(placement) in dims:
+                    by_group.setdefault(parameter.device_mesh.get_group(axis), []).append(tensor)
+    for group, tensors in by_group.items():
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        torch.distributed.all_reduce(flat, group=group)
+        for tensor, total in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
 
 
 def sum_of_squares(tensor: Tensor) -> Tensor:
@@ -99,24 +176,43 @@ class Optimizer:
     """Masters, accumulators and state of a model's trainable parameters, and a rule that steps them."""
 
     def __init__(
-        self, parameters: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, lr: float, compiled: bool
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        config: OptimizerConfig,
+        lr: float,
+        compiled: bool,
+        *,
+        matrices: Matrices | None = None,
+        average: Average | None = None,
     ) -> None:
-        """parameters: named, in fp32; masters are taken from them now, before `make_copies`. lr: the peak rate."""
+        """parameters: named, in fp32; masters are taken from them now, before `make_copies`. lr: the peak rate.
+
+        matrices: those that lead from hidden states to hidden states; None: every matrix does. average: of the masters,
+        kept beside them.
+        """
         self.rule = config.build()
+        self.average = average
         self.compiled = compiled
         self.steps = 0
         trainable = [(name, p) for name, p in parameters if p.requires_grad]
         if not trainable:
             raise UserError("at least one parameter must be trainable", got="none")
         _every_pattern_matches(config.groups, [name for name, _ in trainable])
-        self.slots = [self._slot(name, p, config, lr) for name, p in trainable]
+        matrices = {"*": None} if matrices is None else matrices
+        self.slots = [self._slot(name, p, config, lr, matrices) for name, p in trainable]
+        self.rule.prepare(self.slots)
+        self._averages = [torch.zeros_like(slot.master) for slot in self.slots] if average is not None else []
         for slot in self.slots:
             if not isinstance(slot.parameter, DTensor):
                 slot.parameter.register_post_accumulate_grad_hook(self._collector(slot))
 
-    def _slot(self, name: str, parameter: nn.Parameter, config: OptimizerConfig, lr: float) -> Slot:
+    def _slot(self, name: str, parameter: nn.Parameter, config: OptimizerConfig, lr: float, matrices: Matrices) -> Slot:
         group = next((g for g in config.groups if fnmatch.fnmatch(name, g.match)), Group(match="*"))
         decay = config.weight_decay if parameter.ndim >= 2 else 0.0
+        match = next((pattern for pattern in matrices if fnmatch.fnmatch(name, pattern)), None)
+        hidden = (match is not None and parameter.ndim == 2) if group.hidden is None else group.hidden
+        if hidden and parameter.ndim != 2:
+            raise UserError("only a matrix can be hidden: true", got=f"{name} of shape {tuple(parameter.shape)}")
         master = local(parameter.detach())
         assert master.dtype == torch.float32, (name, master.dtype)
         slot = Slot(
@@ -125,8 +221,10 @@ class Optimizer:
             master=master,
             gradient=torch.zeros_like(master),
             copy=None,
-            lr=lr if group.lr is None else group.lr,
+            lr=config.lr_of(hidden, lr) if group.lr is None else group.lr,
             weight_decay=decay if group.weight_decay is None else group.weight_decay,
+            hidden=hidden,
+            head_rows=None if match is None else matrices[match],
         )
         slot.state = self.rule.init(slot)
         return slot
@@ -154,32 +252,26 @@ class Optimizer:
                 slot.parameter.data = slot.master.to(dtype)
                 slot.copy = slot.parameter.data
 
+    def clip_values(self, limit: float) -> None:
+        """Brings every entry of the accumulated gradient into [-limit, limit]; what is not finite stays, to be told."""
+        for slot in self.slots:
+            clipped = slot.gradient.clamp(-limit, limit)
+            slot.gradient.copy_(torch.where(slot.gradient.isfinite(), clipped, slot.gradient))
+
     def gradient_norm(self) -> float:
         """Euclidean norm of the whole accumulated gradient, over all ranks. NaN or infinite if any entry is."""
-        squares = torch.stack([sum_of_squares(s.gradient) for s in self.slots])
-        sharded = torch.tensor([isinstance(s.parameter, DTensor) for s in self.slots])
-        total = squares[~sharded].sum()
-        if sharded.any():
-            for mesh_total in self._sharded_squares(squares, sharded):
-                total = total + mesh_total
+        squares = [sum_of_squares(slot.gradient) for slot in self.slots]
+        sum_over_shards([(s, slot.parameter, every_dim(slot)) for s, slot in zip(squares, self.slots, strict=True)])
+        total = torch.stack(squares).sum()
         return math.sqrt(total.item()) if torch.isfinite(total) else total.item()
-
-    def _sharded_squares(self, squares: Tensor, sharded: Tensor) -> Iterable[Tensor]:
-        for square, slot in zip(
-            squares[sharded], (s for s in self.slots if isinstance(s.parameter, DTensor)), strict=True
-        ):
-            parameter = slot.parameter
-            assert isinstance(parameter, DTensor)
-            for axis, placement in enumerate(parameter.placements):
-                if not placement.is_replicate():  # Shard, or the strided one of two axes on one dimension
-                    torch.distributed.all_reduce(square, group=parameter.device_mesh.get_group(axis))
-            yield square
 
     def step(self, lr_factor: float, gradient_factor: float = 1.0) -> None:
         """Applies the rule and clears the accumulators."""
         self.steps += 1
         with torch.no_grad():
             self.rule.step(self.slots, self.steps, lr_factor, gradient_factor, self.compiled)
+            if self.average is not None and (share := self.average.share(self.steps)):
+                torch._foreach_lerp_(self._averages, [slot.master for slot in self.slots], share)
         self.zero()
 
     def zero(self) -> None:
@@ -192,13 +284,47 @@ class Optimizer:
             if slot.copy is not None:
                 slot.copy.copy_(slot.master)
 
-    def tensors(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
-        """All state by name (`master/NAME`, `STATE/NAME`): the live local shard, and the parameter it is sharded as."""
-        found = {}
+    @property
+    def has_average(self) -> bool:
+        """Whether there is an average and a step has counted in it."""
+        return self.average is not None and self.steps >= self.average.first_step
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Masters and copies are the averages meanwhile, where there are any; afterwards they are as before, to the
+        bit. Takes the memory of the largest parameter."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        if not self.has_average:
+            return
+        with torch.no_grad():
+            for slot, average in zip(self.slots, self._averages, strict=True):
+                master = slot.master.clone()
+                slot.master.copy_(average)
+                average.copy_(master)
+        self.refresh_copies()
+
+    def tensors(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """All state by name (`master/NAME`, `STATE/NAME`, `average/NAME`): the live local shard, and a tensor that is
+        sharded as it is."""
+        found: dict[str, tuple[Tensor, Tensor]] = {}
         for slot in self.slots:
             found[f"master/{slot.name}"] = (slot.master, slot.parameter)
-            found |= {f"{key}/{slot.name}": (value, slot.parameter) for key, value in slot.state.items()}
+            for key, value in slot.state.items():
+                found[f"{key}/{slot.name}"] = (local(value), value if isinstance(value, DTensor) else slot.parameter)
+        for slot, average in zip(self.slots, self._averages, strict=False):
+            found[f"average/{slot.name}"] = (average, slot.parameter)
         return found
+
+
+def every_dim(slot: Slot) -> tuple[int, ...]:
+    """All dimensions of a parameter."""
+    return tuple(range(slot.parameter.ndim))
 
 
 def _every_pattern_matches(groups: tuple[Group, ...], names: list[str]) -> None:
