@@ -2,7 +2,7 @@
 
 # Shapes: N = packed tokens, M = chosen positions, D = width, V = vocabulary.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -46,6 +46,12 @@ class Model(Protocol):
 
     lr_factors: ClassVar[dict[str, float]]
     """What the default learning rate is multiplied by for some parameters, by name pattern."""
+
+    @property
+    def matrices(self) -> Mapping[str, int | None]:
+        """Name patterns of the matrices that lead from hidden states to hidden states, each with the rows of an
+        attention head where its rows are heads (of an optimizer that treats such matrices in its own way)."""
+        ...
 
     def __call__(self, batch: Batch) -> Hidden:
         """What a loss reads: the answer at the batch's targets."""

@@ -8,7 +8,7 @@ and local in the others, no biases (Warner et al. 2024, arXiv:2412.13663) = Mode
 # Shapes: N = packed tokens, M = chosen positions, W = positions that are read at all, R = rows, C = its answers,
 # D = width, H = heads, K = width of a head, V = vocabulary.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
@@ -245,6 +245,10 @@ class Bert(nn.Module):
         self.head = MaskedHead(config) if config.top in ("masked", "pretraining") else None
         self.pooler = nn.Linear(config.width, config.width) if config.top in ("pooler", "pretraining") else None
         self.next = nn.Linear(config.width, 2) if config.top == "pretraining" else None
+
+    @property
+    def matrices(self) -> Mapping[str, int | None]:
+        return {"layers.*.attention.qkv.weight": self.config.key_width, "layers.*.weight": None}
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.layers)

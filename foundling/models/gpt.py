@@ -8,7 +8,7 @@ RMSNorm over each query and key head (Dehghani et al. 2023, arXiv:2302.05442) = 
 # Shapes: N = packed tokens, B = rows of a cached batch, T = their new tokens, S = cached tokens, D = width,
 # H = query heads, G = key-value heads, Q = H / G, K = width of a head, V = vocabulary.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal, Protocol, Self
 
@@ -212,6 +212,10 @@ class Gpt(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = _norm(config)
         self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
+
+    @property
+    def matrices(self) -> Mapping[str, int | None]:
+        return {"layers.*.attention.qkv.weight": self.config.key_width, "layers.*.weight": None}
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.layers)

@@ -11,7 +11,7 @@ both ends, SwiGLU, grouped queries, no biases. Cross attention has no positions 
 # K = width of a head, V = vocabulary.
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -285,6 +285,10 @@ class Seq2Seq(nn.Module):
         self.encoder_norm = _norm(config) if last else None
         self.norm = _norm(config) if last else None
         self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
+
+    @property
+    def matrices(self) -> Mapping[str, int | None]:
+        return {"*coder.*.attention.qkv.weight": self.config.key_width, "*coder.*.weight": None}
 
     def blocks(self) -> Sequence[nn.Module]:
         return [*self.encoder, *self.decoder]

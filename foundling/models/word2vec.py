@@ -4,7 +4,7 @@
 
 # Shapes: N = packed tokens, M = targets, D = width, V = vocabulary.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -73,6 +73,10 @@ class Word2Vec(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.context = nn.Embedding(config.vocab_size, config.width)
+
+    @property
+    def matrices(self) -> Mapping[str, int | None]:
+        return {}
 
     def blocks(self) -> Sequence[nn.Module]:
         return []

@@ -9,7 +9,7 @@ alone, and the last layer has no content stream.
 # Shapes: N = packed tokens, M = targets, U = N + M, S = keys (tokens and memory), R = rows, L = distances, D = width,
 # H = heads, K = width of a head, V = vocabulary.
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -222,6 +222,10 @@ class XLNet(nn.Module):
         self.dropout = dropout(config.dropout)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = Head(config) if config.top == "lm" else None
+
+    @property
+    def matrices(self) -> Mapping[str, int | None]:
+        return {"layers.*.attention.[qk]*.weight": self.config.key_width, "layers.*.weight": None}
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.layers)

@@ -83,6 +83,10 @@ class TaskModel(nn.Module):
     def parallel_plan(self) -> dict[str, Style]:
         return {f"body.{pattern}": style for pattern, style in self.body.parallel_plan.items()}
 
+    @property
+    def matrices(self) -> Mapping[str, int | None]:
+        return {f"body.{pattern}": rows for pattern, rows in self.body.matrices.items()}
+
     def blocks(self) -> Sequence[nn.Module]:
         found: Sequence[nn.Module] = self.body.blocks()
         return found

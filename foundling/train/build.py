@@ -17,10 +17,11 @@ from foundling.data.rows import Samples
 from foundling.models.base import family_of
 from foundling.nn.init import place_
 from foundling.objectives.base import Objective
-from foundling.optim.base import Group, Optimizer, OptimizerConfig
+from foundling.optim.base import Optimizer, OptimizerConfig
 from foundling.optim.schedules.base import ScheduleConfig
 from foundling.parallel.apply import apply_sharding, apply_tensor_parallel, compile_blocks
 from foundling.parallel.world import World
+from foundling.train.dial import default_lr
 from foundling.train.machine import choose_precision
 from foundling.train.prepare import Data
 from foundling.train.recipe import Recipe
@@ -68,7 +69,7 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     any_size = len(samples) > 1 or _lengths_differ(samples[0])
     return assemble(
         recipe, data, folder, world, settings, model=model, objective=objective, samples=samples, any_size=any_size,
-        fill_weights=fill_all,
+        fill_weights=fill_all, adamw_lr=default_lr(config.width, goes_on=start is not None),
     )  # fmt: skip
 
 
@@ -84,11 +85,12 @@ def assemble(
     samples: list[Samples],
     any_size: bool,
     fill_weights: Callable[[], None],
+    adamw_lr: float,
 ) -> Training:
     """From a model on the meta device and settled numbers to a run at its first step, of whatever kind.
 
     any_size: whether batches hold different numbers of tokens. fill_weights: gives the model's parameters, which are
-    empty until then, their values.
+    empty until then, their values. adamw_lr: AdamW's default rate for this model, of which others' follow.
     """
     precision = choose_precision(settings.precision, world.device)
     trainee = Trainee(model, objective, settings.compiled)
@@ -101,8 +103,12 @@ def assemble(
     fill_weights()
     assert isinstance(recipe.optimizer, OptimizerConfig)
     assert isinstance(recipe.schedule, ScheduleConfig)
-    rates = _with_default_rates(recipe.optimizer, model.lr_factors, settings.lr)
-    optimizer = Optimizer(model.named_parameters(), rates, settings.lr, settings.compiled)
+    rates = recipe.optimizer.with_rates(adamw_lr, model.config.width, model.lr_factors)
+    average: Any = recipe.train.average
+    optimizer = Optimizer(
+        model.named_parameters(), rates, settings.lr, settings.compiled, matrices=model.matrices,
+        average=None if average is None else average.build(settings.total_steps, settings.tokens_per_step),
+    )  # fmt: skip
     if precision.dtype != torch.float32:
         optimizer.make_copies(precision.dtype)
     return Training(
@@ -139,14 +145,6 @@ def _check_objective(recipe: Recipe, config: Any) -> None:
             f"objective must be one that a {family_of(config)} model can be trained by: {', '.join(config.objectives)}",
             got=recipe.objective.kind,
         )
-
-
-def _with_default_rates(config: OptimizerConfig, factors: dict[str, float], lr: float) -> OptimizerConfig:
-    """Where the recipe leaves the rate open, some parameters get a multiple of it, behind the recipe's own groups."""
-    if config.lr is not None:
-        return config
-    groups = tuple(Group(match=pattern, lr=factor * lr) for pattern, factor in factors.items())
-    return config.model_copy(update={"groups": (*config.groups, *groups)})
 
 
 def _samples(

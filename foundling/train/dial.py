@@ -28,8 +28,11 @@ def default_lr(width: int, *, goes_on: bool = False) -> float:
     return float(f"{factor * _REFERENCE_LR * math.sqrt(_REFERENCE_WIDTH / width):.2g}")
 
 
-def default_finetuning_lr(width: int) -> float:
-    """Peak rate of AdamW for fine-tuning a pretrained body of this width: 5e-5 at BERT-base's 768."""
+def default_finetuning_lr(width: int, *, pretrained: bool = True) -> float:
+    """Peak rate of AdamW for fine-tuning a body of this width: 5e-5 at BERT-base's 768; of one that is not pretrained
+    that of pretraining."""
+    if not pretrained:
+        return default_lr(width)
     return float(f"{5e-5 * math.sqrt(768 / width):.2g}")
 
 

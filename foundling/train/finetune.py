@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from foundling.train.callbacks.checkpoint import Checkpoint
 from foundling.train.callbacks.judge import Judge
 from foundling.train.callbacks.metrics import Metrics
 from foundling.train.callbacks.unfreeze import Unfreeze
+from foundling.train.dial import default_finetuning_lr
 from foundling.train.examples import TaskData, prepare
 from foundling.train.finetune_recipe import FinetuneRecipe, read_finetune_recipe
 from foundling.train.layers import decayed, freeze
@@ -82,6 +84,7 @@ class Finetuning:
         return assemble(
             recipe, data, folder, world, settings, model=model, objective=data.task, samples=[samples], any_size=True,
             fill_weights=lambda: fill(model, data.start, recipe.seed),
+            adamw_lr=default_finetuning_lr(data.model_config.width, pretrained=recipe.base is not None),
         )  # fmt: skip
 
     def callbacks(self, training: Training, identity: dict[str, Any]) -> list[Callback]:
@@ -98,7 +101,8 @@ class Finetuning:
             for slot in training.optimizer.slots:
                 slot.master.copy_(training.best.masters[slot.name])
             training.optimizer.refresh_copies()
-        model = whole_model(training).to(training.world.device)
+        with nullcontext() if training.best is not None else training.optimizer.averaged():
+            model = whole_model(training).to(training.world.device)
         if training.world.is_first:
             _finish(training, model)
         training.world.barrier()

@@ -78,6 +78,8 @@ def training_step(training: Training) -> None:
             totals[name] = totals.get(name, torch.zeros_like(part)) + part.detach() / world.data_size
     losses = dict(zip(totals, world.sum(torch.stack(list(totals.values()))).tolist(), strict=True))
     loss_value = sum(losses.values())
+    if training.recipe.train.clip_value is not None:
+        training.optimizer.clip_values(training.recipe.train.clip_value)
     norm = training.optimizer.gradient_norm()
     if not (math.isfinite(loss_value) and math.isfinite(norm)):
         raise _not_finite(training, batches, loss_value, norm)

@@ -59,7 +59,8 @@ def plan(recipe: Recipe) -> Settings:
 
 def _finish(training: Training) -> None:
     """Summary, model folder and report of a run that ended or was stopped politely."""
-    model = whole_model(training)
+    with training.optimizer.averaged():
+        model = whole_model(training)
     if training.world.is_first:
         folder, data = training.folder, training.data
         save_model(model, folder / "model", tokenizer=data.tokenizer, card={"datasets": data.names})
@@ -72,6 +73,10 @@ def _finish(training: Training) -> None:
 
 def _summary(training: Training) -> dict[str, Any]:
     metrics, settings = training.metrics, training.settings
+    last, averaged = (
+        {k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)}
+        for prefix in ("valid/", "average/")
+    )
     return {
         "finished": training.step >= settings.total_steps,
         "steps": training.step,
@@ -81,7 +86,8 @@ def _summary(training: Training) -> dict[str, Any]:
         "share_of_matmul_limit": metrics.get("mean_share"),
         "weights": sum(p.numel() for p in training.model.parameters()),
         "train": {"loss": metrics.get("loss")},
-        "valid": {k.removeprefix("valid/"): v for k, v in metrics.items() if k.startswith("valid/")},
+        "valid": averaged or last,
+        **({"valid_of_last_weights": last} if averaged else {}),
         "settings": settings.as_json(),
     }
 

@@ -213,6 +213,11 @@ class Stepping(Strict):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Instead of the model's own `dropout`, which is 0 unless its size says otherwise (a given model has none, whatever
     it was trained with)."""
+    clip_value: Annotated[float, Field(gt=0)] | None = None
+    """Largest size of each entry of the gradient, before its norm is taken; None: no bound."""
+    average: Annotated[PartConfig, Part("optim.averages")] | None = None
+    """A mean of the weights over steps ({kind: ema, decay: 0.999} or {kind: last, number: 5}), which is what is
+    evaluated at the end and written; None: the last weights are."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between lines of metrics."""
 

@@ -10,6 +10,7 @@ from foundling.core.errors import UserError
 from foundling.core.log import logger
 from foundling.core.units import Duration, human
 from foundling.data.rows import Samples
+from foundling.optim.base import OptimizerConfig
 from foundling.train import dial
 from foundling.train.finetune_recipe import FinetuneRecipe
 from foundling.train.machine import Precision, can_compile, choose_precision
@@ -105,7 +106,7 @@ def settle(
         batch_rows=batch_rows,
         micro_batch_rows=_micro_batch_rows(recipe, row_length, batch_rows // data_size, device),
         total_steps=total_steps,
-        lr=getattr(recipe.optimizer, "lr", None) or dial.default_lr(width, goes_on=recipe.model.start is not None),
+        lr=_peak_lr(recipe, dial.default_lr(width, goes_on=recipe.model.start is not None), width),
         precision=precision.name,
         compiled=_compiled(recipe, seconds, device),
         phases=_phases(recipe, tokens_per_step, total_steps, data_size, device),
@@ -139,15 +140,12 @@ def settle_examples(
         raise UserError("train.length must be at least one step", got=f"{length} of {rows.num_rows} rows")
     precision = choose_precision(recipe.train.precision, device)
     seconds = total_steps * batch_rows * mean_tokens * flops_per_token / precision.flops_per_second / 0.4
-    lr = getattr(recipe.optimizer, "lr", None)
-    if lr is None:
-        lr = dial.default_lr(width) if recipe.base is None else dial.default_finetuning_lr(width)
     settings = Settings(
         row_length=rows.row_length,
         batch_rows=batch_rows,
         micro_batch_rows=_micro_batch_rows(recipe, rows.row_length, batch_rows // data_size, device),
         total_steps=total_steps,
-        lr=lr,
+        lr=_peak_lr(recipe, dial.default_finetuning_lr(width, pretrained=recipe.base is not None), width),
         precision=precision.name,
         compiled=_compiled(recipe, seconds, device),
     )
@@ -157,6 +155,14 @@ def settle_examples(
         ", compiled" if settings.compiled else "",
     )  # fmt: skip
     return settings
+
+
+def _peak_lr(recipe: Recipe | FinetuneRecipe, adamw_lr: float, width: int) -> float:
+    """The recipe's rate, or what its optimizer makes of AdamW's default."""
+    assert isinstance(recipe.optimizer, OptimizerConfig)
+    lr = recipe.optimizer.with_rates(adamw_lr, width, {}).lr
+    assert lr is not None
+    return lr
 
 
 def _tokens_of(length: Duration, recipe: Recipe, rows: Samples) -> float:

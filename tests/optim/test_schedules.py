@@ -56,3 +56,26 @@ def test_cosine_and_linear_reach_their_ends() -> None:
 def test_constant_is_constant() -> None:
     factor = schedule("constant", warmup=0.0)
     assert {factor(s) for s in range(100)} == {1.0}
+
+
+@pytest.mark.parametrize("warmup", [1, 10])
+def test_inverse_square_root_and_polynomial_are_those_of_transformers(warmup: int) -> None:
+    import torch
+    import transformers
+
+    from foundling.core.registry import load_part
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = {
+        "inverse_sqrt": transformers.get_inverse_sqrt_schedule(optimizer, warmup),
+        "polynomial": transformers.get_polynomial_decay_schedule_with_warmup(
+            optimizer, warmup, 100, lr_end=0.1, power=2.0
+        ),
+    }
+    for kind, settings in (("inverse_sqrt", {}), ("polynomial", {"final": 0.1, "power": 2.0})):
+        config = load_part("optim.schedules", kind).Config.model_validate(
+            {"kind": kind, "warmup": f"{warmup} steps", **settings}
+        )
+        factor = config.build(100, 1.0)
+        after = [theirs[kind].lr_lambdas[0](step) for step in range(warmup, 100)]
+        assert [factor(step) for step in range(warmup, 100)] == pytest.approx(after)

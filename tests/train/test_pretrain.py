@@ -252,3 +252,22 @@ def test_compiled_in_bf16_learns_what_fp32_does(tiny_recipe: Make) -> None:
     assert fast.summary["valid"]["loss"] == pytest.approx(plain.summary["valid"]["loss"], rel=0.02)
     masters = tensors_of(fast.folder)
     assert masters["master/embedding.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("average", [{"kind": "ema", "decay": 0.5}, {"kind": "last", "number": 2, "every": "2 steps"}])
+def test_averaged_weights_are_what_a_run_gives_and_a_resume_is_exact(
+    tiny_recipe: Make, tmp_path: Path, average: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"optimizer": {"kind": "muon", "lr": 3e-3}, "train.average": average, "train.clip_value": 0.1}
+    whole = pretrain(tiny_recipe(out=str(tmp_path / "whole"), **changes))
+    assert whole.summary["valid"] != whole.summary["valid_of_last_weights"]
+    with monkeypatch.context() as patch:
+        stop_after(5, patch)
+        pretrain(tiny_recipe(out=str(tmp_path / "part"), **changes))
+    resumed = pretrain(tiny_recipe(out=str(tmp_path / "part"), **changes), resume=True)
+    assert resumed.summary["valid"] == whole.summary["valid"]
+    first, second = tensors_of(whole.folder), tensors_of(resumed.folder)
+    assert any(name.startswith("average/") for name in first)
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    written = [load_file(run.model_dir / "model.safetensors") for run in (whole, resumed)]
+    assert all(torch.equal(tensor, written[1][name]) for name, tensor in written[0].items())

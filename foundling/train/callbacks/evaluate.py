@@ -34,9 +34,12 @@ class Evaluate:
             self._run(training)
 
     def on_end(self, training: Training) -> None:
-        """Nothing: the last step was evaluated by on_step."""
+        """The averaged weights too, where there are any: they are what the run gives."""
+        if training.optimizer.has_average:
+            with training.optimizer.averaged():
+                self._run(training, "average")
 
-    def _run(self, training: Training) -> None:
+    def _run(self, training: Training, prefix: str = "valid") -> None:
         start = time.perf_counter()
         sums, num_bytes = score_rows(training, self._rows)
         by_name = {name: sums.pop(f"loss/{i}", (0.0, 0.0)) for i, name in enumerate(training.data.valid_names)}
@@ -45,15 +48,17 @@ class Evaluate:
         if not math.isfinite(nats):
             raise UserError("the validation loss must be finite", got=nats, do="lower optimizer.lr")
         training.metrics["valid_step"] = training.step
-        bits = {"valid/bits_per_byte": nats / math.log(2) / num_bytes} if training.objective.predicts_text else {}
+        bits = {f"{prefix}/bits_per_byte": nats / math.log(2) / num_bytes} if training.objective.predicts_text else {}
         training.record(
             {
-                "valid/loss": nats / num_targets,
-                "valid/perplexity": math.exp(min(700.0, nats / num_targets)),
+                f"{prefix}/loss": nats / num_targets,
+                f"{prefix}/perplexity": math.exp(min(700.0, nats / num_targets)),
                 **bits,
-                **{f"valid/{name}": total / max(1, number) for name, (total, number) in sums.items()},
-                **{f"valid/loss/{name}": total / n for name, (total, n) in by_name.items() if n and len(by_name) > 1},
-                "valid/tokens": int(num_targets),
+                **{f"{prefix}/{name}": total / max(1, number) for name, (total, number) in sums.items()},
+                **{
+                    f"{prefix}/loss/{name}": total / n for name, (total, n) in by_name.items() if n and len(by_name) > 1
+                },
+                f"{prefix}/tokens": int(num_targets),
             }
         )
 

@@ -53,6 +53,10 @@ class Judge:
         return found.figures, value if found.higher_is_better[self.metric] else -value
 
     def _run(self, training: Training) -> None:
+        with training.optimizer.averaged():
+            self._judge(training)
+
+    def _judge(self, training: Training) -> None:
         figures, value = self._figure(training, training.recipe.evaluate.examples)
         best = training.best
         if best is None or value > best.value:
