@@ -268,7 +268,11 @@ def _spooled(inputs: Inputs) -> Path:
 def _expanded(given: Path | str, skipped: str, problems: list[tuple[str, Problem]]) -> Iterator[tuple[Path, Path, str]]:
     """(the source itself, a file of it, the file's stable name)"""
     path = Path(given).expanduser()
-    if path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:  # below a folder that may not be entered
+        raise UserError("a source must be one that can be read", got=f"{given}: {_reason(error)}") from None
+    if exists:
         yield from _files_of(path, path.name, skipped, problems)
     elif glob.has_magic(str(path)):
         matches = sorted(glob.glob(str(path), recursive=True))

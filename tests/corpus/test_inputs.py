@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from foundling.core.errors import UserError
 from foundling.corpus.inputs import Inputs, _walk, find_inputs, settle
 from foundling.corpus.readers.base import Problem
 from foundling.corpus.readers.csv import Config as CsvConfig
@@ -40,6 +41,15 @@ def test_a_link_to_a_folder_above_is_not_entered(tmp_path: Path) -> None:
     problems: list[tuple[str, Problem]] = []
     assert list(_walk(top, frozenset(), "/nowhere", problems)) == [top / "a.txt"]
     assert [(name, problem.kind) for name, problem in problems] == [(str(top / n), "loop") for n in ("one", "two")]
+
+
+def test_below_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", refused)
+    with pytest.raises(UserError, match=r"can be read; got .*/closed/\*\.txt: Permission denied"):
+        find_inputs([str(tmp_path / "closed" / "*.txt")], None, tmp_path / "out")
 
 
 def test_the_folder_to_write_is_left_out(tmp_path: Path) -> None:

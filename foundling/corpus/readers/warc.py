@@ -38,12 +38,17 @@ class WarcReader:
     def read(self, stream: Stream) -> Iterator[Record | Problem]:
         window = _Window(stream)
         num_records = num_others = num_skipped_bytes = 0
-        while (skipped := window.to_record()) is not None:
-            num_skipped_bytes += skipped
+        is_torn = False
+        while True:
+            skipped, is_there = window.to_record()
+            num_skipped_bytes += 0 if is_torn else skipped  # what follows a torn header is that record's
+            if not is_there:
+                break
             num_records += 1
             header = window.header()
             length = header.get("content-length", "") if header is not None else ""
-            if header is None or not length.isdigit():
+            is_torn = header is None or not length.isdigit()
+            if header is None or is_torn:
                 yield Problem("malformed_record", f"record {num_records} has no whole header")
                 continue
             block, detail = None, None
@@ -63,8 +68,8 @@ class WarcReader:
             if item is not None:
                 yield item
         if num_skipped_bytes:
-            detail = f"{num_skipped_bytes} bytes between records belong to none"
-            yield Problem("damaged_file", detail)
+            where = "between records belong to none" if num_records else "are no WARC records"
+            yield Problem("damaged_file", f"{num_skipped_bytes} bytes {where}")
         if num_others:
             yield Problem("other_content", f"{num_others} records hold neither HTML nor text, or an error", num_others)
 
@@ -84,19 +89,19 @@ class _Window:
             self._data += piece
         return True
 
-    def to_record(self) -> int | None:
-        """Goes to the beginning of the next record; how many bytes but line ends were passed over. None at the end."""
+    def to_record(self) -> tuple[int, bool]:
+        """Goes to the next record's beginning; how many bytes but line ends were passed over, and whether there is one."""
         num_skipped = 0
         while True:
             self._has(_MAX_HEADER_BYTES)
             match = _BEGIN.search(self._data)
             end = match.start() if match else max(0, len(self._data) - _BEGIN_BYTES)
-            num_skipped += len(bytes(self._data[:end]).strip())
+            num_skipped += len(bytes(self._data[:end]).strip(b"\r\n"))
             del self._data[:end]
             if match:
-                return num_skipped
+                return num_skipped, True
             if not self._has(_BEGIN_BYTES + 1):
-                return None
+                return num_skipped + len(bytes(self._data).strip(b"\r\n")), False
 
     def header(self) -> dict[str, str] | None:
         """The fields of the header that begins here, names in lower case; None where it is not whole."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foundling.corpus.readers.base import Record
+from foundling.corpus.readers.base import Problem, Record
 from foundling.corpus.streams import Stream
 from tests.corpus.readers.made import problems, read, texts, written
 
@@ -98,4 +98,16 @@ def test_a_record_without_a_length_and_rubbish(tmp_path: Path) -> None:
     data += b"WARC/1.0\r\nWARC-Type: response\r\n\r\nno length\r\n\r\n" + record("response", answer(PAGES[1].encode()))
     items = read("warc", written(tmp_path, "a.warc", data))
     assert texts(items) == EXPECTED[:2]
-    assert {kind for kind, _ in problems(items)} == {"malformed_record", "damaged_file"}
+    assert problems(items) == [
+        ("malformed_record", "record 2 has no whole header"),
+        ("damaged_file", "14 bytes between records belong to none"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.warc", "a.warc.gz"])
+def test_what_is_no_archive_is_told(tmp_path: Path, name: str) -> None:
+    data = b"<html><body>A page that somebody named so.</body></html>"
+    items = read("warc", written(tmp_path, name, gzip.compress(data) if name.endswith("gz") else data))
+    assert items == [Problem("damaged_file", f"{len(data)} bytes are no WARC records")]
+    items = read("warc", written(tmp_path, name, record("response", answer(PAGES[0].encode())) + data))
+    assert problems(items) == [("damaged_file", f"{len(data)} bytes between records belong to none")]
