@@ -17,6 +17,7 @@ def cleaned(text: str, **settings: int) -> Document | Drop:
     "line",
     [
         "Home | About us | Contact",
+        "Home / News / Politics",
         "Skip to main content",
         "Read more »",
         "« Older posts   Newer posts »",
@@ -61,6 +62,13 @@ def test_furniture_goes(line: str) -> None:
         "News came from home about the follow-up.",
         "上一页写着他的名字，下一页是空白。",
         "第十二章",
+        "Telegram, October 24th.",
+        "May 4, 1823 - June 3, 1823",
+        "January, February, March, April",
+        "/home/ | the folders of all users",
+        "- Home/End go to begin/end of line",
+        "401: ('Unauthorized',",
+        "字体大小",
     ],
 )
 def test_text_stays(line: str) -> None:

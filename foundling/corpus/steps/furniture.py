@@ -28,7 +28,7 @@ _FEWEST_LIKELY = 3
 """Lines that are likely furniture are it for sure where nothing else stands in a text of so many."""
 _APART = re.compile(r"[|·•>»/\t]|  |[0-9]")
 _NUMBER_WORD = "%"
-_NO_LIST = re.compile(r"[=\"“”„`{}$\\，。]|\w\(|::|^#|^>>>")
+_NO_LIST = re.compile(r"[=\"“”„`{}$\\，。]|\w\(|\('|::|^#|^>>>")
 """Speech, sentences of scripts without spaces, and program text."""
 _FIRST_WORD = re.compile(r"©|c\)|[a-zà-ÿа-яё']+|[0-9]+|.")
 _BLANK_LINES = re.compile(r"\n{3,}")
@@ -72,11 +72,12 @@ class _Phrases:
 
     def __init__(self, data: dict[str, Any]) -> None:
         self._lists: dict[str, dict[tuple[str, ...], Kind]] = {}
-        kinds: tuple[Kind, Kind] = ("sure", "likely")
-        for kind in kinds:
-            for pattern in data[kind]:
+        kinds: tuple[tuple[str, Kind], ...] = (("sure", "sure"), ("likely", "likely"), ("dates", "likely"))
+        for name, kind in kinds:
+            for pattern in data[name]:
                 for phrase in _expanded(pattern):
                     self._lists.setdefault(phrase[0], {}).setdefault(phrase, kind)
+        self._dates = {phrase for pattern in data["dates"] for phrase in _expanded(pattern)}
         self._longest = {first: max(map(len, phrases)) for first, phrases in self._lists.items()}
         self._notices = {word: re.compile(rest) for word, rest in data["notices"].items()}
         self._likely_notices = {word: re.compile(rest) for word, rest in data["likely_notices"].items()}
@@ -133,7 +134,7 @@ class _Phrases:
             return None
         if any(self._lists[phrase[0]][phrase] == "sure" for phrase in tiling):
             return "sure"
-        num_different = len(set(tiling))
+        num_different = len(set(tiling) - self._dates)
         return "sure" if num_different > 2 or (num_different == 2 and _APART.search(line)) else "likely"
 
 
