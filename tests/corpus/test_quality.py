@@ -15,6 +15,7 @@ from tests.tiny import CHINESE, ENGLISH
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "corpora"
 RNG = random.Random(0)
+HAN = "".join(chr(0x4E00 + 37 * i) for i in range(80))  # all different
 
 
 def prose(num_words: int, seed: int = 0) -> str:
@@ -50,6 +51,7 @@ def repeats(text: str, **settings: object) -> str | None:
         ("t h i s i s b r o k e n t e x t f r o m a s c a n", "short_words"),
         (" ".join("QmFzZTY0IGVuY29kZWQgZGF0YQ" + str(i) for i in range(20)), "long_words"),
         ("#love #sun #beach with #friends and #family " * 5, "symbols"),
+        ("\n".join(f"- the offer number {ENGLISH[i]} of today" for i in range(12)), "bullets"),
         ("\n".join(f"• the offer number {ENGLISH[i]} of today" for i in range(12)), "bullets"),
         ("\n".join(f"The story of the {ENGLISH[i]} goes on and..." for i in range(12)), "ellipses"),
         ("\n".join(ENGLISH[:20]), "menu"),
@@ -73,6 +75,9 @@ def test_what_goes(text: str, reason: str) -> None:
         "Tôi đi chợ để mua rau và cá về nấu cơm cho cả nhà ăn tối nay",
         "나는 어제 친구와 함께 바다에 가서 아주 오래 걸었다",
         "\n".join(f"- {prose(9, i)}" for i in range(6)) + "\n" + prose(30),
+        "\n".join(f"– {prose(9, i)}" for i in range(6)),
+        "— Где ты был?\n— В лесу, у реки!\n— И что ты там делал?..\n— Ничего. «Спал под деревом.»",
+        "".join(f"表单{HAN[7 * i : 7 * i + 7]}。" for i in range(11)),
     ],
 )
 def test_what_stays(text: str) -> None:
@@ -110,6 +115,7 @@ OTHERS = [prose(9, i) for i in range(40)]
             "top_ngram",
         ),
         (f"{prose(20)} " + f"{LINE} {OTHERS[1]} {OTHERS[2]} {OTHERS[3]} " * 6, "repeated_ngrams"),
+        ("".join(f"表单字段{HAN[7 * i : 7 * i + 7]}。" for i in range(11)), "top_ngram"),
         ("".join(CHINESE[:30] + CHINESE[i] for i in range(6)), "repeated_ngrams"),
     ],
 )

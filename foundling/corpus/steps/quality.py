@@ -8,6 +8,8 @@ FineWeb (Penedo et al. 2024, arXiv:2406.17557, section 3.6). Where we differ:
 - The defaults are those that good text survives: books, news, speeches, technical proposals with their code and tables,
   leaflets and poems. Gopher's own are stricter: `min_words: 50, min_mean_word: 3, max_mean_word: 10, max_symbols: 0.1,
   min_words_with_letters: 0.8`.
+- Dashes begin the lines of a dialogue in many languages. So a line with a dash that ends as a sentence does is none of a
+  list.
 - FineWeb drops a page that has few full stops, or mostly short lines. Poems, lyrics and source code have either, so a
   page must have both, and hardly a word a line (`menu`).
 """
@@ -54,7 +56,9 @@ _ASCII_LETTERS = ascii_letters.encode()
 _UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
 _NO_LETTER = re.compile(r"[\W\d_]+")
 _LETTER = re.compile(r"[^\W\d_]")
-_BULLETS = (*"•‣●▪◦∙·○■□◆►▶➤✓✔", "* ", "- ", "+ ", "– ", "— ")
+_BULLETS = (*"•‣●▪◦∙·○■□◆►▶➤✓✔", "* ", "+ ")
+_DASHES = ("- ", "– ", "— ")
+_SPOKEN = re.compile(r"[.!?…。！？][\"'”’»」』)]*$")
 _ELLIPSES = tuple(dots + end for dots in ("...", "…") for end in ("", ")", "]", "”", "»", '"', "[…]", "[...]"))
 _ENDED = tuple(".!?;:…。！？；：」』）)\"”’'،؟۔।॥")
 _STUBS = (": ...", ") ...", "{ ...", "# ...", " …")  # of program text
@@ -91,7 +95,7 @@ class Config(PartConfig):
     max_symbols: Annotated[ByScript, within(0)] = ByScript(latin=0.3, cjk=0.15, other=0.3)
     """Most hashtags and ellipses for each word."""
     max_bullet_lines: Share = ByScript(latin=0.9, cjk=0.9, other=0.9)
-    """Largest share of lines that begin with a bullet, in [0, 1]."""
+    """Largest share of lines that begin with a bullet, in [0, 1]; sentences after a dash are speech."""
     max_ellipsis_lines: Share = ByScript(latin=0.3, cjk=0.3, other=0.3)
     """Largest share of lines that end with an ellipsis, in [0, 1]."""
     max_menu_line_words: Annotated[ByScript, within(0)] = ByScript(latin=2.5, cjk=4.5, other=2.5)
@@ -172,7 +176,7 @@ class Quality:
         lines = [line for line in map(str.strip, text.split("\n")) if line]
         if len(lines) < _FEWEST_LINES:
             return None
-        share = sum(1 for line in lines if line.startswith(_BULLETS)) / len(lines)
+        share = sum(1 for line in lines if _is_item(line)) / len(lines)
         if drop := _above("bullets", "lines with bullets", share, config.max_bullet_lines.of(script)):
             return drop
         if "..." in text or "…" in text:
@@ -210,6 +214,10 @@ def _surely_has_words(text: str, script: Script, pieces: list[str], fewest: floa
     if script == "cjk":
         return sum(map(len, _UNSPACED_RUN.findall(text[: int(4 * fewest)]))) >= fewest
     return sum(map(str.isalpha, pieces[: int(4 * fewest)])) >= fewest
+
+
+def _is_item(line: str) -> bool:
+    return line.startswith(_BULLETS) or (line.startswith(_DASHES) and not _SPOKEN.search(line))
 
 
 @cache
