@@ -53,6 +53,7 @@ _UNSEEN_CHARACTERS = "\u00ad\u2060\ufeff"
 _BULLET = re.compile(r"^  ((?:  )*)\u2022 ?", re.MULTILINE)
 _NUMBER = re.compile(r"^  ((?:  )*\d+\. )", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
+_SIGN = re.compile("[¶§#^↑↩↵⏎⚓🔗][\ufe0e\ufe0f]?")  # a heading's own address, the way back from a note
 _NOTE_MARK = re.compile(r"\[?(?:\d{1,3}|[a-z]|[*†‡§]+|note \d+)\]?", re.IGNORECASE)
 
 
@@ -100,8 +101,12 @@ def _remove(node: Any, selector: str) -> None:
 
 
 def _remove_note_marks(body: Any) -> None:
+    """Takes out the marks of notes, and links to places of the page that are a sign and no word."""
     for element in body.query_selector_all("sup:has(a[href^='#'])").values():
         if _NOTE_MARK.fullmatch((element.text or "").strip()):
+            element.decompose()
+    for element in body.query_selector_all("a[href^='#']").values():
+        if element.parent is not None and _SIGN.fullmatch((element.text or "").strip()):
             element.decompose()
 
 
