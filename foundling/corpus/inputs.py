@@ -88,7 +88,7 @@ class _Finder:
                 name = f"{_last(top)}{file.url.removeprefix(top)}" if file.url.startswith(top + "/") else file.name
                 self._take(file, name, _bare_name(_last(top)), is_named=len(files) == 1)
             return
-        for top_path, path, name in _expanded(given, self._skipped, self._inputs.problems):
+        for top_path, path, name in expanded(given, self._skipped, self._inputs.problems):
             real = os.path.realpath(path)
             if real in self._seen:
                 continue
@@ -116,7 +116,7 @@ class _Finder:
                 do="set format=text or format=jsonl to read it as such",
             )
         if config is None:
-            self._unknown[_suffix(path.name) or path.name] += 1
+            self._unknown[suffix_of(path.name) or path.name] += 1
             return False
         self._names[name] += 1
         unique = name if self._names[name] == 1 else f"{name}~{self._names[name]}"
@@ -124,7 +124,7 @@ class _Finder:
         return True
 
     def _by_name_and_content(self, path: Path | RemoteFile, name: str, is_named: bool) -> PartConfig | None:
-        suffix = _suffix(path.name) if name != _STDIN_NAME else ""
+        suffix = suffix_of(path.name) if name != _STDIN_NAME else ""
         by_name = self._suffixes.get(suffix)
         if by_name is None and suffix and not is_named:
             return None
@@ -225,7 +225,8 @@ def _kinds() -> str:
     return f"{', '.join(told)}; each also {', '.join(COMPRESSIONS)}"
 
 
-def _suffix(name: str) -> str:
+def suffix_of(name: str) -> str:
+    """The suffix that tells a format: lower case, not a compression's."""
     path = Path(name)
     bare = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
     return bare.suffix.lower()
@@ -265,8 +266,12 @@ def _spooled(inputs: Inputs) -> Path:
     return path
 
 
-def _expanded(given: Path | str, skipped: str, problems: list[tuple[str, Problem]]) -> Iterator[tuple[Path, Path, str]]:
-    """(the source itself, a file of it, the file's stable name)"""
+def expanded(given: Path | str, skipped: str, problems: list[tuple[str, Problem]]) -> Iterator[tuple[Path, Path, str]]:
+    """(the source itself, a file of it, the file's stable name)
+
+    skipped: the real path of a folder that is left out. problems: what could not be listed is added to it. Raises
+    UserError for a path that does not exist and a glob that matches nothing.
+    """
     path = Path(given).expanduser()
     try:
         exists = path.exists()
@@ -282,7 +287,7 @@ def _expanded(given: Path | str, skipped: str, problems: list[tuple[str, Problem
         for match in map(Path, matches):
             yield from _files_of(match, match.relative_to(fixed).as_posix(), skipped, problems)
     else:
-        raise UserError("a source must exist", got=str(given), do="name a file, folder or glob of text")
+        raise UserError("a source must exist", got=str(given), do="name a file, folder or glob")
 
 
 def _before_magic(parts: Sequence[str]) -> list[str]:

@@ -52,11 +52,11 @@ class Config(RowsConfig):
         encoding = settle_encoding(stream, self.encoding)
         if encoding is None:
             return self
-        start = "".join(_text_lines(recoded(stream, encoding)))
+        start = "".join(first_lines(recoded(stream, encoding)))
         is_tab = name.lower().removesuffix(".gz").endswith(".tsv")
-        delimiter = self.delimiter or ("\t" if is_tab else _delimiter(start))
-        rows = _parsed(start, delimiter)
-        header = _has_header(rows, self.text_field) if self.header is None else self.header
+        delimiter = self.delimiter or ("\t" if is_tab else guess_delimiter(start))
+        rows = parsed(start, delimiter)
+        header = has_header(rows, self.text_field) if self.header is None else self.header
         field = self.text_field
         if field is None:
             names, values = _names(rows[0], header) if rows else [], rows[1:] if header else rows
@@ -79,8 +79,7 @@ class CsvReader:
         if isinstance(pieces, Problem):
             yield pieces
             return
-        csv.field_size_limit(MAX_DOCUMENT_BYTES)
-        rows = _Rows(pieces, self.config.delimiter or ",")
+        rows = Rows(pieces, self.config.delimiter or ",")
         names: list[str] | None = None
         for number, row in rows:
             if isinstance(row, Problem):
@@ -110,17 +109,24 @@ class CsvReader:
         yield from encoding_problems(stream, rows.num_bad_bytes)
 
 
-class _Rows:
-    """(number of its first line, row or what is wrong with it), for every row."""
+class Rows:
+    """(number of its first line, row or what is wrong with it), for every row.
 
-    def __init__(self, pieces: Iterator[bytes], delimiter: str) -> None:
+    quotes: whether they enclose fields; otherwise a quote is a character like others.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], delimiter: str, *, quotes: bool = True) -> None:
+        csv.field_size_limit(MAX_DOCUMENT_BYTES)
         self._lines = lines(pieces, MAX_DOCUMENT_BYTES)
         self._delimiter = delimiter
+        self._quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
         self._taken: list[tuple[int, str]] = []  # lines of the row that is being read
         self._again: deque[tuple[int, str]] = deque()  # lines that are to be read a second time
         self._too_long: list[int] = []
         self.num_bad_bytes = 0
         self.num_nuls = 0
+        self.torn_lines: list[int] = []
+        """Numbers of the lines with bytes that are not UTF-8, or NULs."""
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | Problem]]:
         for _ in range(_MAX_RESTARTS):
@@ -137,7 +143,7 @@ class _Rows:
 
     def _until_open_quote(self) -> Iterator[tuple[int, list[str] | Problem]]:
         """Rows up to the end, or up to one that swallows too much: its lines are then in `_taken`."""
-        reader = csv.reader(self._fed(), delimiter=self._delimiter, strict=True)
+        reader = csv.reader(self._fed(), delimiter=self._delimiter, quoting=self._quoting, strict=True)
         while True:
             try:
                 row = next(reader, None)
@@ -182,10 +188,13 @@ class _Rows:
             text, bad = decode(line)
             self.num_bad_bytes += bad
             self.num_nuls += text.count("\0")
+            if bad or "\0" in text:
+                self.torn_lines.append(number)
             yield number, text.replace("\0", "") + "\n"
 
 
-def _text_lines(pieces: Iterator[bytes]) -> Iterator[str]:
+def first_lines(pieces: Iterator[bytes]) -> Iterator[str]:
+    """The lines that are looked at for a guess, with their ends."""
     num_bytes = 0
     for _, line in islice(lines(pieces, MAX_DOCUMENT_BYTES), NUM_ROWS_TO_GUESS):
         if line is not None:
@@ -195,7 +204,7 @@ def _text_lines(pieces: Iterator[bytes]) -> Iterator[str]:
             return
 
 
-def _parsed(start: str, delimiter: str) -> list[list[str]]:
+def parsed(start: str, delimiter: str) -> list[list[str]]:
     """The rows of a file's beginning; the last one may be cut, and goes where there are others."""
     csv.field_size_limit(MAX_DOCUMENT_BYTES)
     try:
@@ -205,11 +214,11 @@ def _parsed(start: str, delimiter: str) -> list[list[str]]:
     return rows[:-1] if len(rows) > 2 else rows
 
 
-def _delimiter(start: str) -> Delimiter:
+def guess_delimiter(start: str) -> Delimiter:
     """The delimiter that gives the largest share of rows of one length, and of those the one with most fields."""
     best: tuple[float, int, Delimiter] = (0.0, 1, ",")
     for delimiter in _DELIMITERS:
-        counts = Counter(len(row) for row in _parsed(start, delimiter))
+        counts = Counter(len(row) for row in parsed(start, delimiter))
         if counts:
             num_fields, num_rows = counts.most_common(1)[0]
             score = (round(num_rows / counts.total(), 1), num_fields, delimiter)
@@ -218,7 +227,7 @@ def _delimiter(start: str) -> Delimiter:
     return best[2]
 
 
-def _has_header(rows: list[list[str]], text_field: str | None) -> bool:
+def has_header(rows: list[list[str]], text_field: str | None) -> bool:
     """Whether the first row names the columns: unique words, one of them known, or none as long as what follows."""
     if not rows or text_field in rows[0]:
         return True

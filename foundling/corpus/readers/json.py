@@ -8,7 +8,7 @@ import json
 import re
 from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from foundling.corpus.encodings import settle_encoding
 from foundling.corpus.readers._fields import (
@@ -51,7 +51,7 @@ class Config(RowsConfig):
         if encoding is None:
             return self
         start = stream.peek(MAX_BYTES_TO_GUESS)
-        walk = _Walk(_Buffer([start.decode(encoding, errors="ignore")]), self.list_field)
+        walk = Walk(Buffer([start.decode(encoding, errors="ignore")]), self.list_field)
         rows = []
         for _, item in walk.items(guess=self.list_field is None):
             if isinstance(item, Problem):
@@ -77,8 +77,8 @@ class JsonReader:
         if isinstance(pieces, Problem):
             yield pieces
             return
-        decoded = _Decoded(pieces)
-        walk = _Walk(_Buffer(decoded), self.list_field)
+        decoded = Decoded(pieces)
+        walk = Walk(Buffer(decoded), self.list_field)
         for number, item in walk.items(guess=False):
             if isinstance(item, Problem):
                 yield item
@@ -96,15 +96,19 @@ class JsonReader:
         yield from encoding_problems(stream, decoded.num_bad)
 
 
-class _Decoded:
-    """UTF-8 pieces as text; counts what had to be replaced."""
+class Decoded:
+    """UTF-8 pieces as text; counts what had to be replaced.
 
-    def __init__(self, pieces: Iterable[bytes]) -> None:
+    errors: what becomes of bytes that are not UTF-8, `replace` or `surrogateescape` (which is not counted).
+    """
+
+    def __init__(self, pieces: Iterable[bytes], errors: Literal["replace", "surrogateescape"] = "replace") -> None:
         self._pieces = pieces
+        self._errors = errors
         self.num_bad = 0
 
     def __iter__(self) -> Iterator[str]:
-        decoder = getincrementaldecoder("utf-8")(errors="replace")
+        decoder = getincrementaldecoder("utf-8")(errors=self._errors)
         for piece in self._pieces:
             text = decoder.decode(piece)
             if "\ufffd" in text:
@@ -121,7 +125,7 @@ class _Malformed(Exception):
         self.at = at
 
 
-class _Buffer:
+class Buffer:
     """A window on the text of a file. Positions are into `text`, and `trim` moves them."""
 
     def __init__(self, pieces: Iterable[str]) -> None:
@@ -201,12 +205,16 @@ class _Buffer:
 Item = dict[str, Any] | str | Problem
 
 
-class _Walk:
+class Walk:
     """(number of the element, from 1; the element or what is wrong with it), through the whole file."""
 
-    def __init__(self, buffer: _Buffer, list_field: str | None) -> None:
+    def __init__(self, buffer: Buffer, list_field: str | None) -> None:
         self._buffer = buffer
         self.list_field = list_field
+        self.keys: list[str] = []
+        """Keys of the last object that was searched for its list."""
+        self.has_list = False
+        """Whether a list was met that holds the elements."""
         self._number = 0
 
     def items(self, *, guess: bool) -> Iterator[tuple[int, Item]]:
@@ -214,6 +222,7 @@ class _Walk:
         while char := self._buffer.peek():
             if char == "[":
                 self._buffer.at += 1
+                self.has_list = True
                 yield from self._elements()
             else:
                 if char == "{" and guess and self._number == 0:
@@ -256,6 +265,7 @@ class _Walk:
             for key in self._keys():
                 if key == field and self._buffer.peek() == "[":
                     self._buffer.at += 1
+                    self.has_list = True
                     yield from self._elements()
                 else:
                     self._buffer.value()
@@ -265,7 +275,7 @@ class _Walk:
 
     def _keys(self) -> Iterator[str]:
         """The keys of the object that begins here, each with the buffer before its value, which the caller takes."""
-        buffer = self._buffer
+        buffer, self.keys = self._buffer, []
         buffer.at += 1
         while (char := buffer.peek()) != "}":
             if char == ",":
@@ -278,6 +288,7 @@ class _Walk:
                 raise _Malformed("a colon must follow a key", buffer.at)
             buffer.at += 1
             buffer.peek()
+            self.keys.append(key)
             yield key
         buffer.at += 1
 

@@ -46,10 +46,9 @@ class ParquetReader:
 
     def read(self, stream: Stream) -> Iterator[Record | Problem]:
         with stream.seekable() as source:
-            try:
-                file = _open(source)
-            except _ERRORS as error:
-                yield Problem("damaged_file", f"it is no whole Parquet file: {_first_line(error)}")
+            file = open_parquet(source)
+            if isinstance(file, Problem):
+                yield file
                 return
             names = file.schema_arrow.names
             if self.text_field is None:
@@ -61,11 +60,31 @@ class ParquetReader:
                 yield Problem("no_text_field", str(fault))
                 return
             is_packed = stream.consumed_bytes > 0  # then all of it was read before the first row
-            yield from _rows(file, self.text_field, stream, 0 if is_packed else source.seek(0, 2))
+            num_bytes = 0 if is_packed else source.seek(0, 2)
+            for number, row in parquet_rows(file, self.text_field):
+                if isinstance(row, Problem):
+                    yield row
+                    continue
+                if num_bytes:
+                    stream.consumed_bytes = num_bytes * number // file.metadata.num_rows
+                yield _item(number, row, self.text_field)
 
 
-def _rows(file: pq.ParquetFile, text_field: str, stream: Stream, num_bytes: int) -> Iterator[Record | Problem]:
-    """num_bytes: the file's size, whose progress is told by rows; 0 where it was told already."""
+def open_parquet(source: Any) -> pq.ParquetFile | Problem:
+    """source: the bytes as a file in which one can seek."""
+    try:
+        return _open(source)
+    except _ERRORS as error:
+        return Problem("damaged_file", f"it is no whole Parquet file: {_first_line(error)}")
+
+
+def parquet_rows(
+    file: pq.ParquetFile, text_field: str | None = None
+) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+    """(number from 1, row), or (number, why the rows from it on could not be read), without columns of bytes.
+
+    text_field: a column that stays even if it is one of bytes.
+    """
     columns = [column.name for column in file.schema_arrow if column.name == text_field or _is_plain(column.type)]
     number = 0
     for group in range(file.num_row_groups):
@@ -76,12 +95,10 @@ def _rows(file: pq.ParquetFile, text_field: str, stream: Stream, num_bytes: int)
             for batch in rows:
                 for row in batch.to_pylist():
                     number += 1
-                    if num_bytes:
-                        stream.consumed_bytes = num_bytes * number // file.metadata.num_rows
-                    yield _item(number, row, text_field)
+                    yield number, row
         except _ERRORS as error:
             detail = f"rows {number + 1} to {end} could not be read: {_first_line(error)}"
-            yield Problem("damaged_file", detail)
+            yield number + 1, Problem("damaged_file", detail)
         number = end
 
 

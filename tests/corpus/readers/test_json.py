@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foundling.corpus.readers.base import Record
-from foundling.corpus.readers.json import _Buffer, _Walk
+from foundling.corpus.readers.json import Buffer, Walk
 from foundling.corpus.streams import Stream
 from tests.corpus.readers.made import problems, read, settled, texts, written
 
@@ -38,7 +38,7 @@ def test_a_value_may_be_cut_anywhere(size: int) -> None:
     rows = [{"a": '😀é\\"', "b": [-1.5e10, True, None], "c": {"d": 12}}, "text", {"e": 1234567}]
     data = json.dumps({"x": 1, "list": rows}, indent=1)
     pieces = [data[at : at + size] for at in range(0, len(data), size)]
-    assert [item for _, item in _Walk(_Buffer(pieces), "list").items(guess=False)] == rows
+    assert [item for _, item in Walk(Buffer(pieces), "list").items(guess=False)] == rows
 
 
 def test_an_object_with_the_list_inside(tmp_path: Path) -> None:
