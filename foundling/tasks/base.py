@@ -24,7 +24,8 @@ from foundling.data.rows import Row
 from foundling.heads.base import HeadConfig
 from foundling.models.base import family_of
 from foundling.objectives.base import Scale
-from foundling.tasks.files import RowFault, examples_of, read_records
+from foundling.tasks.fields import NamedFields
+from foundling.tasks.files import Examples, RowFault, examples_of, read_records
 from foundling.tasks.frame import Frame
 from foundling.tasks.rows import TaskRow, pack, runs_by_length
 from foundling.tokenizers.base import Tokenizer
@@ -63,7 +64,7 @@ class TaskConfig(PartConfig):
     """Examples that are only measured, at the end."""
     format: Annotated[PartConfig, Part("tasks.formats")] | None = None
     """How the files are read: jsonl, json, csv, parquet, conll, squad; None: guessed, and told."""
-    fields: dict[str, str] = Field(default_factory=dict)
+    fields: NamedFields = Field(default_factory=dict)
     """What the parts of an example are called in the files: {text: body, label: stars}; the usual names are known."""
     bad_rows: Literal["error", "skip"] = "error"
     """What happens to rows that make no example. error: the run does not start; skip: they are told and left out."""
@@ -80,13 +81,10 @@ class TaskConfig(PartConfig):
     def _paths(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else tuple(value or ())
 
-    def read(self, paths: Sequence[str]) -> list[Any]:
-        """The examples of files, in order; UserError naming every row that makes none."""
+    def read(self, paths: Sequence[str]) -> Examples[Any]:
+        """The examples of files, in order. UserError: rows that make none, unless they are to be left out."""
         make = lambda data: self.example(data, known=True)
-        found: list[Any] = []
-        for path in paths:
-            found += examples_of(read_records(path, self.format), make, self.bad_rows)
-        return found
+        return examples_of(read_records(paths, self.format), make, self.bad_rows)
 
     @abstractmethod
     def example(self, data: Mapping[str, Any], *, known: bool) -> Any:

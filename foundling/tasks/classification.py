@@ -18,9 +18,10 @@ from foundling.data.batch import Batch
 from foundling.heads.base import HeadConfig
 from foundling.tasks.base import Facts, HeadTask, Measured, RowFault, TaskConfig, fitted_temperature, softmax
 from foundling.tasks.fields import field_of, has_field
+from foundling.tasks.files import Examples
 from foundling.tasks.frame import cut_to_fit
 from foundling.tasks.labels import learn_labels
-from foundling.tasks.overlap import tell_overlap
+from foundling.tasks.overlap import tell_leak, tell_overlap
 from foundling.tasks.rows import TaskRow
 from foundling.tokenizers.base import Tokenizer
 
@@ -59,7 +60,7 @@ class Config(TaskConfig):
     families: ClassVar[tuple[str, ...]] = ("bert", "gpt", "xlnet")
 
     def example(self, data: Mapping[str, Any], *, known: bool) -> Example:
-        roles = _ONE if has_field(data, "text", self.fields) else _TWO
+        roles = self._roles(data)
         texts = [field_of(data, role, self.fields) for role in roles]
         for role, text in zip(roles, texts, strict=True):
             if not isinstance(text, str) or not text.strip():
@@ -67,6 +68,13 @@ class Config(TaskConfig):
         value = field_of(data, "label", self.fields) if known or has_field(data, "label", self.fields) else None
         label = None if value is None else self._truth(value)
         return Example(texts[0], texts[1] if len(texts) == 2 else None, label)
+
+    def _roles(self, data: Mapping[str, Any]) -> tuple[str, ...]:
+        """A pair where a row has both texts of one (a question and a sentence), unless `fields` names the text."""
+        if "text" in self.fields:
+            return _ONE
+        of_pair = [has_field(data, role, self.fields) for role in _TWO]
+        return _TWO if all(of_pair) or (any(of_pair) and not has_field(data, "text", self.fields)) else _ONE
 
     def _truth(self, value: Any) -> str | tuple[str, ...] | float:
         if self.target == "number":
@@ -88,8 +96,11 @@ class Config(TaskConfig):
                 raise UserError("the numbers to learn must differ", got=f"{numbers[0]:g} in every training example")
             return {"mean": float(numbers.mean()), "spread": spread}
         sets = {split: [_labels(e.label) for e in found] for split, found in examples.items()}
-        labels = learn_labels(sets)
-        counts = {label: sum(label in one for one in sets["train"]) for label in labels}
+        tell_leak([(e.key, labels) for e, labels in zip(examples["train"], sets["train"], strict=True)])
+        labels = learn_labels(
+            sets, places={split: found.places for split, found in examples.items() if isinstance(found, Examples)}
+        )
+        counts = {label: labels.counts["train"][label] for label in labels}
         if isinstance(self.class_weights, dict) and (wrong := sorted(set(self.class_weights) - set(labels))):
             raise UserError(f"class_weights must name labels ({', '.join(labels)})", got=", ".join(wrong))
         return {"labels": labels, "counts": counts}

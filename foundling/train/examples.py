@@ -15,6 +15,7 @@ from foundling.data.rows import Row
 from foundling.models.base import family_of
 from foundling.models.hub import find_model_dir
 from foundling.tasks.base import Task, TaskConfig
+from foundling.tasks.files import Examples
 from foundling.tasks.folder import load_base
 from foundling.tasks.model import TaskModel, TaskShape, adopted
 from foundling.tokenizers.base import Tokenizer, TokenizerConfig, load_tokenizer
@@ -27,7 +28,7 @@ class TaskData:
     """What a fine-tuning trains and is measured on."""
 
     task: Task
-    examples: dict[str, list[Any]]
+    examples: dict[str, Examples[Any]]
     """Of each split that the task names: train, dev, test."""
     rows: Sequence[Row]
     """Of the training examples."""
@@ -44,8 +45,11 @@ class TaskData:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How much there is, for the run's manifest."""
-        return {f"{split}_examples": len(found) for split, found in self.examples.items()}
+        """How much there is, for the run's manifest; rows that make no example where there are any."""
+        left_out = {
+            f"{split}_left_out": len(found.left_out) for split, found in self.examples.items() if found.left_out
+        }
+        return {**{f"{split}_examples": len(found) for split, found in self.examples.items()}, **left_out}
 
     def name_of(self, row: Row) -> str:
         """Where a training row comes from, so that a bad one can be looked up."""
@@ -63,7 +67,7 @@ def prepare(recipe: FinetuneRecipe, folder: Path) -> TaskData:
     if empty := [split for split, found in examples.items() if not found]:
         raise UserError("each of a task's files must hold an example", got=f"none in {', '.join(empty)}")
     facts = config.learn(examples)
-    inputs = {f"{split}/{Path(p).name}": _hash(p) for split, found in paths.items() for p in found}
+    inputs = {f"{split}/{file.name}": file.sha256() for split, found in examples.items() for file in found.files}
     if base_dir is not None:
         base: Any = load_base(base_dir)
         tokenizer = _tokenizer_of(base_dir)
@@ -113,11 +117,6 @@ def _tokenizer(recipe: FinetuneRecipe, folder: Path, examples: Sequence[Any], in
     assert isinstance(wanted.train, TokenizerConfig)
     texts = (text for example in examples for text in task.texts(example))
     return train_tokenizer(texts, wanted.train, path, inputs=dict(inputs), replace=wanted.path is None)
-
-
-def _hash(path: str) -> str:
-    found = Path(path)
-    return sha256_of(found) if found.is_file() else path
 
 
 def _tell(examples: Mapping[str, Sequence[Any]], rows: Sequence[Row]) -> None:

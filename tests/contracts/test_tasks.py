@@ -1,25 +1,20 @@
-"""What every task, head and format of task files must be: found by name, tried unasked."""
-
-from pathlib import Path
+"""What every task and head must be: found by name, tried unasked."""
 
 import pytest
 import torch
 
 from foundling.core.config import resolved
 from foundling.core.registry import load_part, part_names
-from foundling.corpus.streams import Stream
 from foundling.data.batch import rows_batch
 from foundling.heads.base import HeadConfig
 from foundling.tasks.base import TaskConfig
-from foundling.tasks.formats.base import FormatConfig
 
-TASKS, HEADS, FORMATS = (part_names(folder) for folder in ("tasks", "heads", "tasks.formats"))
+TASKS, HEADS = (part_names(folder) for folder in ("tasks", "heads"))
 
 
 def test_the_shipped_ones_are_found() -> None:
     assert {"classification", "ner", "relation", "qa", "translation", "summarization", "dialogue"} <= set(TASKS)
     assert {"sequence", "token", "span", "pair"} <= set(HEADS)
-    assert {"jsonl", "json", "csv", "parquet", "conll", "squad"} == set(FORMATS)
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -49,18 +44,3 @@ def test_a_head_answers_what_it_reads_and_learns_from_it(kind: str) -> None:
     assert hidden.grad is not None
     assert hidden.grad.abs().sum(-1).min() > 0, "a head that asks for a hidden state reads it"
     assert head.out.weight.grad is not None
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_a_format_says_that_an_empty_or_binary_file_is_none_of_its_own(kind: str, tmp_path: Path) -> None:
-    from foundling.core.errors import UserError
-
-    part = load_part("tasks.formats", kind)
-    config = part.Config(kind=kind)
-    assert isinstance(config, FormatConfig)
-    assert all(field.description for field in part.Config.model_fields.values())
-    assert all(suffix.startswith(".") and suffix == suffix.lower() for suffix in part.SUFFIXES)
-    (tmp_path / "noise").write_bytes(bytes(range(256)) * 40)
-    with pytest.raises(UserError):
-        list(config.rows(Stream(tmp_path / "noise")))
-    assert not part.looks_like("")

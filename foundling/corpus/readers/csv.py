@@ -125,8 +125,12 @@ class Rows:
         self._too_long: list[int] = []
         self.num_bad_bytes = 0
         self.num_nuls = 0
-        self.torn_lines: list[int] = []
-        """Numbers of the lines with bytes that are not UTF-8, or NULs."""
+        self._torn_lines: set[int] = set()
+
+    @property
+    def torn_line(self) -> int | None:
+        """Number of the first line of the row given last that has bytes that are not UTF-8, or NULs."""
+        return next((number for number, _ in self._taken if number in self._torn_lines), None)
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | Problem]]:
         for _ in range(_MAX_RESTARTS):
@@ -189,7 +193,7 @@ class Rows:
             self.num_bad_bytes += bad
             self.num_nuls += text.count("\0")
             if bad or "\0" in text:
-                self.torn_lines.append(number)
+                self._torn_lines.add(number)
             yield number, text.replace("\0", "") + "\n"
 
 

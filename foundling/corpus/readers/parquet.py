@@ -78,9 +78,7 @@ def open_parquet(source: Any) -> pq.ParquetFile | Problem:
         return Problem("damaged_file", f"it is no whole Parquet file: {_first_line(error)}")
 
 
-def parquet_rows(
-    file: pq.ParquetFile, text_field: str | None = None
-) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+def parquet_rows(file: pq.ParquetFile, text_field: str | None = None) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
     """(number from 1, row), or (number, why the rows from it on could not be read), without columns of bytes.
 
     text_field: a column that stays even if it is one of bytes.

@@ -1,66 +1,82 @@
-"""What a format of task files is: one file to rows, each a mapping of fields, or the reason why it is none.
+"""What a format of task files is: one file to rows of named fields and faults, in the file's order.
 
-A format file holds `SUFFIXES` (with the dot, lower case, without a compression's suffix), `looks_like(head)`, and
-`Config` with `rows(stream)`.
+A format file holds `SUFFIXES` (with the dot, lower case, without a compression's suffix), `certainty(head, text)`,
+which gives one of the grades below, and `Config` with `settle(stream, name)`, which fixes what depends on the file, and
+`build()`, which gives a `Format`. A field that the user left at None and `settle` set is a guess, and is told.
 """
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
-from foundling.corpus.encodings import NamedEncoding, settle_encoding
 from foundling.corpus.readers.base import MAX_DOCUMENT_BYTES, Problem, text_pieces
 from foundling.corpus.streams import Stream, decode, lines
 
 FOLDER = "tasks.formats"
 
+NO, MAYBE, LIKELY, SURE = range(4)
+"""Grades of `certainty`, whether a file that begins so is of a format. head: its first 64 KiB, decompressed; text: the
+same as text, empty where it is none. From LIKELY on, what the file's name says is overruled."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a file."""
+    where: str
+    """Its place in the file, unique there: `17` for line 17, `element 3`, `question 57`."""
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A row that cannot be used."""
 
     where: str
-    """Its place in the file: `17` for line 17, a question's id."""
-    data: Mapping[str, Any] | None
-    """Its fields; None: it has none."""
-    fault: str = ""
-    """Why it has none."""
+    reason: str
+    """What is wrong, in words that go on from its place: `it is not a JSON object`."""
 
 
-class FormatConfig(PartConfig):
-    """What all formats share."""
+class Format(Protocol):
+    """Reads one file; no more of it is in memory than a row, or for JSON an element."""
 
-    encoding: NamedEncoding | None = None
-    """Encoding of the file (`gb18030`, `cp1252`, ...); None: UTF-8, else guessed from the bytes."""
+    def read(self, stream: Stream) -> Iterator[Row | Fault]:
+        """UserError: the file as a whole is not of this format."""
+        ...
 
-    def rows(self, stream: Stream) -> Iterator[Row]:
-        """The rows of one file, in order. UserError: the file as a whole cannot be read so."""
-        raise NotImplementedError(type(self))
 
-    def lines(self, stream: Stream) -> Iterator[tuple[int, str | Row]]:
-        """(number, line) for each line with something in it; a line that is no text is a row with its fault."""
-        pieces = text_pieces(stream, settle_encoding(stream, self.encoding))
-        if isinstance(pieces, Problem):
-            raise UserError(f"{stream.path.name} must be text", got=pieces.detail)
-        for number, line in lines(pieces, MAX_DOCUMENT_BYTES):
-            if line is None:
-                yield number, Row(str(number), None, f"the line is longer than {MAX_DOCUMENT_BYTES >> 20} MiB")
-                continue
-            text, num_bad_bytes = decode(line)
-            if num_bad_bytes:
-                yield number, Row(str(number), None, f"{num_bad_bytes} bytes are not UTF-8")
-            else:
-                yield number, text.rstrip("\r")
-        if stream.damage:
-            yield 0, Row("end", None, f"the file is damaged: {stream.damage}")
+def pieces_of(stream: Stream, encoding: str | None) -> Iterator[bytes]:
+    """The file as UTF-8. UserError: it is no text that can be read."""
+    pieces = text_pieces(stream, encoding)
+    if isinstance(pieces, Problem):
+        raise UserError(f"{stream.path.name} must be text", got=pieces.detail)
+    return pieces
 
-    def text(self, stream: Stream) -> str:
-        """The whole file."""
-        found = []
-        for _, line in self.lines(stream):
-            if isinstance(line, Row):
-                raise UserError(f"{stream.path.name} must be whole UTF-8 text", got=f"line {line.where}: {line.fault}")
-            found.append(line)
-        return "\n".join(found)
+
+def text_lines(stream: Stream, encoding: str | None) -> Iterator[tuple[int, str | Fault]]:
+    """(number from 1, line without its end, or what is wrong with it), for every line. UserError as `pieces_of`."""
+    for number, line in lines(pieces_of(stream, encoding), MAX_DOCUMENT_BYTES):
+        if line is None:
+            yield number, Fault(str(number), f"the line is longer than {MAX_DOCUMENT_BYTES >> 20} MiB")
+            continue
+        text, num_bad_bytes = decode(line)
+        if num_bad_bytes:
+            yield number, Fault(str(number), f"{num_bad_bytes} bytes of the line are not UTF-8")
+        elif lost(text, encoding):
+            yield number, Fault(str(number), f"the line holds what is not {encoding}")
+        else:
+            yield number, text.removesuffix("\r")
+
+
+def lost(text: str, encoding: str | None) -> bool:
+    """Whether something could not be read in an encoding other than UTF-8: it has become U+FFFD."""
+    return encoding not in (None, "utf-8") and "\ufffd" in text
+
+
+def is_sound(data: Any) -> bool:
+    """Whether JSON data can be written as UTF-8: JSON may hold one half of a surrogate pair."""
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,37 +1,36 @@
 """JSON: a list of objects, or an object whose `data` is one."""
 
-import json
 import re
 from collections.abc import Iterator
 
-from foundling.core.errors import UserError
+from foundling.corpus.readers.base import TextConfig
+from foundling.corpus.sniff import format_of
 from foundling.corpus.streams import Stream
-from foundling.tasks.formats.base import FormatConfig, Row
+from foundling.tasks.formats._elements import elements
+from foundling.tasks.formats.base import LIKELY, MAYBE, NO, Fault, Row
 
 SUFFIXES = (".json",)
+_DATA = re.compile(r'"data"\s*:\s*\[')
 
 
-class Config(FormatConfig):
-    kind: str = "json"
-    """Name of the part."""
+class Config(TextConfig):
+    """How the elements of one file are read."""
 
-    def rows(self, stream: Stream) -> Iterator[Row]:
-        try:
-            data = json.loads(self.text(stream))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{stream.path.name} must be JSON", got=str(error)) from error
-        found = data.get("data") if isinstance(data, dict) else data
-        if not isinstance(found, list):
-            raise UserError(f'{stream.path.name} must hold a list of objects, or {{"data": [...]}}', got=_kind(data))
-        for number, one in enumerate(found, 1):
-            yield (
-                Row(f"item {number}", one) if isinstance(one, dict) else Row(f"item {number}", None, "it is no object")
-            )
+    def build(self) -> "Json":
+        return Json(self.encoding)
 
 
-def _kind(data: object) -> str:
-    return f"an object with {', '.join(list(data)[:6])}" if isinstance(data, dict) else type(data).__name__
+class Json:
+    def __init__(self, encoding: str | None) -> None:
+        self.encoding = encoding
+
+    def read(self, stream: Stream) -> Iterator[Row | Fault]:
+        for where, element in elements(stream, self.encoding):
+            yield element if isinstance(element, Fault) else Row(where, element)
 
 
-def looks_like(head: str) -> bool:
-    return re.match(r'\s*(\[|\{\s*"data"\s*:\s*\[)', head) is not None
+def certainty(head: bytes, text: str) -> int:
+    """Any JSON document may be meant to be this; a list is, and an object with a list under `data`."""
+    if not text or format_of(head, None, is_suffix=True) != "json":
+        return NO
+    return LIKELY if text.lstrip().startswith("[") or _DATA.search(text) else MAYBE

@@ -3,32 +3,47 @@
 import json
 from collections.abc import Iterator
 
+from foundling.corpus.readers.base import TextConfig
+from foundling.corpus.sniff import format_of
 from foundling.corpus.streams import Stream
-from foundling.tasks.formats.base import FormatConfig, Row
+from foundling.tasks.formats.base import LIKELY, MAYBE, NO, Fault, Row, is_sound, text_lines
 
 SUFFIXES = (".jsonl", ".ndjson")
 
 
-class Config(FormatConfig):
-    kind: str = "jsonl"
-    """Name of the part."""
+class Config(TextConfig):
+    """How the lines of one file are read."""
 
-    def rows(self, stream: Stream) -> Iterator[Row]:
-        for number, line in self.lines(stream):
-            if isinstance(line, Row):
+    def build(self) -> "JsonLines":
+        return JsonLines(self.encoding)
+
+
+class JsonLines:
+    def __init__(self, encoding: str | None) -> None:
+        self.encoding = encoding
+
+    def read(self, stream: Stream) -> Iterator[Row | Fault]:
+        for number, line in text_lines(stream, self.encoding):
+            if isinstance(line, Fault):
                 yield line
             elif line.strip():
                 yield _row(str(number), line)
 
 
-def _row(where: str, line: str) -> Row:
+def _row(where: str, line: str) -> Row | Fault:
     try:
         data = json.loads(line)
-    except (ValueError, RecursionError) as error:  # the caller tells it
-        return Row(where, None, f"it is no JSON: {error}")
-    return Row(where, data) if isinstance(data, dict) else Row(where, None, "it is no JSON object")
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"it is not JSON: {error}"
+        return Fault(where, reason)
+    if not isinstance(data, dict):
+        return Fault(where, "it is not a JSON object")
+    if "\\u" in line and not is_sound(data):
+        return Fault(where, "it holds half a character (one surrogate of a pair)")
+    return Row(where, data)
 
 
-def looks_like(head: str) -> bool:
-    first = head.lstrip().split("\n", 1)[0]
-    return first.startswith("{") and first.rstrip().endswith("}")
+def certainty(head: bytes, text: str) -> int:
+    """An object a line; where there is one line only, that may be meant."""
+    kind = format_of(head, None, is_suffix=True) if text else None
+    return LIKELY if kind == "jsonl" else MAYBE if kind == "json" and text.lstrip().startswith("{") else NO
