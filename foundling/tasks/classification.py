@@ -2,6 +2,7 @@
 
 # Shapes: R = rows, C = classes.
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -66,7 +67,8 @@ class Config(TaskConfig):
             if not isinstance(text, str) or not text.strip():
                 raise RowFault(f"its {role} must be text with a character to read; got {text!r}")
         value = field_of(data, "label", self.fields) if known or has_field(data, "label", self.fields) else None
-        label = None if value is None else self._truth(value)
+        is_unknown = value is None or (value == "" and not known)  # a table's empty column
+        label = None if is_unknown else self._truth(value)
         return Example(texts[0], texts[1] if len(texts) == 2 else None, label)
 
     def _roles(self, data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -78,9 +80,13 @@ class Config(TaskConfig):
 
     def _truth(self, value: Any) -> str | tuple[str, ...] | float:
         if self.target == "number":
-            if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            try:
+                number = math.nan if isinstance(value, bool) else float(value)  # tables hold numbers as words
+            except (TypeError, ValueError):
+                number = math.nan
+            if not math.isfinite(number):
                 raise RowFault(f"its label must be a number (target: number); got {value!r}")
-            return float(value)
+            return number
         if self.target == "labels":
             if not isinstance(value, list):
                 raise RowFault(f"its label must be a list of labels (target: labels); got {value!r}")

@@ -146,6 +146,7 @@ def _summary(training: Training, judged: dict[str, Judgement], seconds: float, w
         "weights": sum(p.numel() for p in training.model.parameters()),
         "train": {"loss": metrics.get("loss")},
         **{split: found.as_json() for split, found in judged.items()},
+        "counts": training.data.counts,
         "facts": training.data.task.facts,
         "settings": settings.as_json(),
     }

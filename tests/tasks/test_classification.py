@@ -129,6 +129,57 @@ def test_rows_that_make_no_example(row: dict[str, Any], fault: str) -> None:
         Config(train=("x",)).example(row, known=True)
 
 
+@pytest.mark.parametrize(
+    ("row", "fields", "texts"),
+    [
+        ({"question": "w7", "sentence": "w8"}, {}, ("w7", "w8")),  # QNLI
+        ({"question": "w7"}, {}, ("w7", None)),
+        ({"sentence": "w7"}, {}, ("w7", None)),
+        ({"question": "w7", "sentence": "w8"}, {"text": "sentence"}, ("w8", None)),
+        ({"a": "w7", "b": "w8", "text": "w9"}, {"premise": "a", "hypothesis": "b"}, ("w7", "w8")),
+    ],
+)
+def test_a_pair_is_read_where_both_of_its_texts_are(
+    row: dict[str, Any], fields: dict[str, str], texts: tuple[str, str | None]
+) -> None:
+    example = Config(train=("x",), fields=fields).example({**row, "label": ""}, known=False)
+    assert (example.text, example.second, example.label) == (*texts, None)
+
+
+def test_what_is_missing_of_a_row_is_told() -> None:
+    for row, missing in [
+        ({"sentence1": "w7"}, "no hypothesis or sentence2"),
+        ({"words of it": "w7"}, "no text or sentence"),
+    ]:
+        with pytest.raises(RowFault, match=missing):
+            Config(train=("x",)).example(row, known=False)
+
+
+@pytest.mark.parametrize("value", [True, "five", "nan", "", None, [1]])
+def test_numbers_may_be_words_of_a_table_and_nothing_else(value: Any) -> None:
+    config = Config(train=("x",), target="number")
+    assert [config.example({"text": "w7", "label": one}, known=True).label for one in (4, 4.5, "4.5")] == [
+        4.0,
+        4.5,
+        4.5,
+    ]
+    with pytest.raises(RowFault, match=r"its label must be a number|it has no label"):
+        config.example({"text": "w7", "label": value}, known=True)
+
+
+def test_unknown_labels_are_told_with_their_rows_and_labels_in_their_texts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"text": f"w7 ab w{8 + i}" if i % 2 else f"w7 cd w{8 + i}", "label": ("cd", "ab")[i % 2]} for i in range(24)
+    ]
+    config = Config(train=(str(write_rows(tmp_path / "a.jsonl", rows)),))
+    dev = str(write_rows(tmp_path / "dev.jsonl", [*rows[:2], {"text": "w9", "label": "ef"}]))
+    with pytest.raises(UserError, match=r"in dev ef 1 \(dev.jsonl:3\)"):
+        config.learn({"train": config.read(config.train), "dev": config.read([dev])})
+    assert any("100 % of the training texts hold the name of their own label" in told for told in caplog.messages)
+
+
 def test_one_label_alone_teaches_nothing(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "train.jsonl", [{"text": f"w{i}", "label": "a"} for i in range(7, 12)])
     with pytest.raises(UserError, match="label"):

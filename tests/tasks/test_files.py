@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from foundling.core.errors import UserError
+from foundling.core.files import sha256_of
 from foundling.core.registry import load_part
 from foundling.corpus import remote
 from foundling.tasks import files
@@ -98,6 +99,27 @@ def test_rows_of_documents_with_paragraphs_are_not_squad(tmp_path: Path) -> None
     row = {"paragraphs": [{"qas": [1]}], "text": "a"}
     (tmp_path / "a.jsonl").write_text(lines([row, row]))
     assert [record.data for record in read_records(tmp_path / "a.jsonl").records] == [row, row]
+    row = {"paragraphs": [{"title": "b"}], "text": "a"}
+    (tmp_path / "a.json").write_text(json.dumps([row, row]))
+    assert [record.data for record in read_records(tmp_path / "a.json").records] == [row, row]
+
+
+def test_a_damaged_first_line_does_not_make_a_table_of_a_named_file(tmp_path: Path) -> None:
+    torn = ['"text": "a", "label": 1}', *(f'{{"text": "a{n}", "label": {n}}}' for n in range(9))]
+    (tmp_path / "a.jsonl").write_text("\n".join(torn) + "\n")
+    found = read_records(tmp_path / "a.jsonl")
+    assert [file.format.kind for file in found.files] == ["jsonl"]
+    assert (len(found.records), [place for place, _ in found.faults]) == (9, ["a.jsonl:1"])
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "x.jsonl", "jsonl")
+    found = read_records([tmp_path / "a" / "x.jsonl", tmp_path / "b" / "x.jsonl"])
+    assert [file.name for file in found.files] == ["x.jsonl", "x.jsonl~2"]
+    assert found.records[-1].place == "x.jsonl~2:5"
+    assert [file.sha256() for file in found.files] == [sha256_of(tmp_path / "a" / "x.jsonl")] * 2
 
 
 def test_columns_are_known_by_their_tags(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from foundling.core.config import override, resolved, validate
 from foundling.core.errors import UserError
+from foundling.core.files import sha256_of
 from foundling.train.callbacks.judge import Judge
 from foundling.train.finetune import Finetuning, finetune
 from foundling.train.finetune_recipe import FinetuneRecipe
@@ -176,3 +177,26 @@ def test_recipes_that_say_too_much_or_too_little(
 ) -> None:
     with pytest.raises(UserError, match=told):
         made(tmp_path, files, **changes)
+
+
+def test_what_was_left_out_is_counted_and_every_file_is_known_by_its_hash(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for name, rows in (("a", ROWS[:12]), ("b", ROWS[12:])):
+        write_rows(folder / f"{name}.jsonl", rows)
+    with (folder / "b.jsonl").open("a") as file:
+        file.write('{"text": \n{"label": "a"}\n')
+    files = {**files, "train": str(folder)}
+    with pytest.raises(UserError, match=r"2 of 22 rows make no example"):
+        finetune(made(tmp_path, files, **{"train.length": "1 steps"}))
+    run = finetune(made(tmp_path, files, **{"train.length": "1 steps", "task.bad_rows": "skip"}))
+    counts = {"train_examples": 20, "train_left_out": 2, "dev_examples": 9, "test_examples": 5}
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    assert run.summary["counts"] == counts
+    assert counts.items() < manifest["counts"].items()
+    assert {"train/parts/a.jsonl", "train/parts/b.jsonl", "dev/dev.jsonl", "test/test.jsonl"} < manifest[
+        "inputs"
+    ].keys()
+    assert manifest["inputs"]["train/parts/a.jsonl"] == sha256_of(folder / "a.jsonl")
