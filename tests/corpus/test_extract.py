@@ -35,7 +35,10 @@ MARKUP = re.compile(r"</?[a-zA-Z!?]|&#?\w+;|epub:|xmlns")
         ("<p><ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp></ruby>字</p>", "漢字"),
         ("<p>True.<sup><a href='#n1'>[1]</a></sup> H<sub>2</sub>O, x<sup>2</sup></p>", "True. H2O, x2"),
         ("<h2>The dbm module<a class='headerlink' href='#dbm'>¶</a></h2><p>One.</p>", "The dbm module\n\nOne."),
-        ("<p><a href='#C'>C</a>, <a href='#add'>+</a></p><p>Said so. <a href='#r1'>↩\ufe0e</a></p>", "C, +\n\nSaid so."),
+        (
+            "<p><a href='#C'>C</a>, <a href='#add'>+</a></p><p>Said so. <a href='#r1'>↩\ufe0e</a></p>",
+            "C, +\n\nSaid so.",
+        ),
         ("<p>Yes.</p><p>字</p><p>“A little.”</p>", "Yes.\n\n字\n\n“A little.”"),
         ("<script>var a = '<p>no</p>';</script><style>p{}</style><!-- no --><p>yes</p>", "yes"),
         ("<p hidden>no</p><p style='display:none'>no</p><template>no</template><p>yes</p>", "yes"),

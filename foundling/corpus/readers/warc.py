@@ -90,7 +90,7 @@ class _Window:
         return True
 
     def to_record(self) -> tuple[int, bool]:
-        """Goes to the next record's beginning; how many bytes but line ends were passed over, and whether there is one."""
+        """Goes to the next record's beginning; how many bytes but line ends were passed, and whether there is one."""
         num_skipped = 0
         while True:
             self._has(_MAX_HEADER_BYTES)

@@ -8,8 +8,8 @@ FineWeb (Penedo et al. 2024, arXiv:2406.17557, section 3.6). Where we differ:
 - The defaults are those that good text survives: books, news, speeches, technical proposals with their code and tables,
   leaflets and poems. Gopher's own are stricter: `min_words: 50, min_mean_word: 3, max_mean_word: 10, max_symbols: 0.1,
   min_words_with_letters: 0.8`.
-- Dashes begin the lines of a dialogue in many languages. So a line with a dash that ends as a sentence does is none of a
-  list.
+- Dashes begin the lines of a dialogue in many languages. So a line with a dash that ends as a sentence does is none of
+  a list.
 - FineWeb drops a page that has few full stops, or mostly short lines. Poems, lyrics and source code have either, so a
   page must have both, and hardly a word a line (`menu`).
 """
