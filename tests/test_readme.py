@@ -116,7 +116,11 @@ def small(recipe: str, given: list[str]) -> list[str]:
         if "tokenizer" in shipped:
             changes += ["tokenizer.vocab_size=300", "model.size={layers: 1, width: 32, heads: 2}"]
         kind = shipped["task"]["kind"]
-        return changes + {"summarization": ["task.max_target=8"], "dialogue": ["task.max_answer=8"]}.get(kind, [])
+        return changes + {
+            "summarization": ["task.max_target=8"],
+            "dialogue": ["task.max_answer=8"],
+            "relation": ["task.markers=[a, a, e, e]"],
+        }.get(kind, [])
     family = Path(recipe).stem.removesuffix("-mini")
     changes: dict[str, Any] = dict(SMALL)
     if "phases" in read_yaml(Path(recipe)).get("train", {}):

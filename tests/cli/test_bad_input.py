@@ -84,7 +84,7 @@ def test_a_recipe_that_is_no_text(fails: Callable[..., str], tmp_path: Path) -> 
         ("train.clip=much", "train.clip: "),
         ("train.log_every=0", "train.log_every: "),
         ("objective.kind=casual", "did you mean 'causal'?"),
-        ("optimizer=adamv", "did you mean 'adamw'?"),
+        ("optimizer=adamww", "did you mean 'adamw'?"),
         ("track=[tensorbord]", "did you mean 'tensorboard'?"),
         ("no_equals_sign", "an override must look like dotted.key=value"),
         ("train.clip.deeper=1", "train.clip: "),

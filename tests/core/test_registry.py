@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_folders_of_this_package() -> None:
-    assert part_names("optim.schedules") == ["constant", "cosine", "linear", "wsd"]
+    assert part_names("optim.schedules") == ["constant", "cosine", "inverse_sqrt", "linear", "polynomial", "wsd"]
     assert {"bpe", "wordpiece", "unigram", "char"} <= set(part_names("tokenizers"))
     assert load_part("optim.schedules", "cosine").Config().kind == "cosine"
 

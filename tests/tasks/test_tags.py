@@ -5,7 +5,7 @@ from itertools import pairwise, product
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foundling.tasks.files import RowFault
@@ -44,6 +44,11 @@ def any_tags() -> Any:
     return st.lists(st.sampled_from(["O", *(f"{p}{n}" for p in "BIESLUM" for n in ("", "-X", "-Y-Z"))]), max_size=10)
 
 
+AT_ANY_PACE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no fault of what is drawn."""
+
+
+@AT_ANY_PACE
 @given(drawn(), st.sampled_from(SCHEMES))
 def test_tags_mean_the_entities_that_they_were_made_of(made: tuple[list[Entity], int], scheme: Scheme) -> None:
     entities, length = made
@@ -52,6 +57,7 @@ def test_tags_mean_the_entities_that_they_were_made_of(made: tuple[list[Entity],
     assert set(tags) <= set(names_of(TYPES, scheme))
 
 
+@AT_ANY_PACE
 @given(drawn(), st.sampled_from(SCHEMES), st.sampled_from(SCHEMES))
 def test_there_and_back_is_the_same(made: tuple[list[Entity], int], one: Scheme, other: Scheme) -> None:
     tags = tags_of(*made, one)
@@ -59,6 +65,7 @@ def test_there_and_back_is_the_same(made: tuple[list[Entity], int], one: Scheme,
     assert converted(tags, other) == tags_of(*made, other)
 
 
+@AT_ANY_PACE
 @given(any_tags(), st.sampled_from(SCHEMES))
 def test_what_was_repaired_is_valid_and_what_is_valid_stays(tags: list[str], scheme: Scheme) -> None:
     whole, changes = repaired(tags, scheme)
@@ -132,6 +139,7 @@ def test_entities_that_tags_cannot_say_are_named(entities: list[Entity], fault: 
             tags_of(entities, 3, scheme)
 
 
+@AT_ANY_PACE
 @given(st.lists(drawn(), min_size=1, max_size=8), st.sampled_from(SCHEMES))
 def test_a_scheme_is_known_again_or_says_the_same(made: list[tuple[list[Entity], int]], scheme: Scheme) -> None:
     sequences = [tags_of(*one, scheme) for one in made]
@@ -195,6 +203,7 @@ def test_characters_and_words_say_the_same() -> None:
     assert word_entities([(0, 25, "ALL")], WORDS, TEXT) == [(0, 6, "ALL")]
 
 
+@AT_ANY_PACE
 @given(st.data())
 def test_words_to_characters_and_back_is_the_same(data: Any) -> None:
     gaps = data.draw(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3)), min_size=1, max_size=8))
