@@ -1,7 +1,7 @@
 """Fine-tune a model from a recipe: a pretrained base and files of examples.
 
-Writes runs/NAME: the resolved recipe, metrics.jsonl, the best weights in model/, the answers to dev and test, and
-summary.json. SIGTERM and SIGINT write a checkpoint and end the run; --resume goes on, bit for bit.
+Writes runs/NAME: the resolved recipe, metrics.jsonl, the best weights in model/, the answers to dev and test,
+summary.json and report.html. SIGTERM and SIGINT write a checkpoint and end the run; --resume goes on, bit for bit.
 
 Example: foundling finetune recipes/classification.yaml base=runs/bert task.train=train.jsonl task.dev=dev.jsonl
 """
@@ -47,7 +47,7 @@ def finetune(
     for split in ("dev", "test"):
         if split in run.summary:
             console.print(f"  {split:<6}  {_figures(run.summary[split])}")
-    console.print(f"  run     {run.folder}\n  model   {run.model_dir}")
+    console.print(f"  run     {run.folder}\n  model   {run.model_dir}\n  report  {run.folder / 'report.html'}")
     console.print(f"next: foundling predict {run.folder} --input FILE.jsonl")
 
 

@@ -25,6 +25,7 @@ from foundling.train.callbacks.unfreeze import Unfreeze
 from foundling.train.dial import default_finetuning_lr
 from foundling.train.examples import TaskData, prepare
 from foundling.train.finetune_recipe import FinetuneRecipe, read_finetune_recipe
+from foundling.train.finetune_report import write_finetune_report
 from foundling.train.layers import decayed, freeze
 from foundling.train.loop import Callback
 from foundling.train.recipe import assignments
@@ -122,6 +123,7 @@ def _finish(training: Training, model: Any) -> None:
     for split, answers in answered.items():
         write_answers(folder / f"answers-{split}.jsonl", [task.describe(e) for e in data.examples[split]], answers)
     write_json(folder / "summary.json", _summary(training, judged, seconds, wall))
+    write_finetune_report(folder)
 
 
 def write_answers(path: Path, examples: list[dict[str, Any]], answers: list[dict[str, Any]]) -> None:
@@ -181,4 +183,5 @@ def _several_seeds(recipe: FinetuneRecipe, resume: bool) -> Run:
         summary["seeds"][split] = {name: asdict(spread) for name, spread in over_seeds(figures).items()}
     summary["seconds"] = round(sum(run.summary["seconds"] for run in runs), 3)
     write_json(folder / "summary.json", summary)
+    write_finetune_report(folder)
     return Run(folder)

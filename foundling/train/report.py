@@ -4,29 +4,15 @@ It reads `manifest.json`, `recipe.yaml`, `metrics.jsonl`, `summary.json` and the
 not there (a run that was killed, a run without samples) is left out of the page.
 """
 
-import json
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
-
-from foundling.core.chart import Line, Point, draw, extremes, smoothed
-from foundling.core.errors import UserError
+from foundling.core.chart import Line, Point
 from foundling.core.files import read_json, read_manifest, write_text
 from foundling.core.units import human
 from foundling.data.store import KIND as TOKEN_STORE
-
-REPORT_FILE = "report.html"
-_SMOOTH_FROM = 20
-"""Fewer points than this are a line as they are."""
-_LOG_FROM = 3.0
-"""A curve whose highest value is so many times its lowest is drawn on a log axis."""
+from foundling.train.page import REPORT_FILE, both, chart, curve, duration, read_lines, shown, template
 
 
 @dataclass(frozen=True)
@@ -57,12 +43,7 @@ class _Folder:
 
     def curve(self, name: str) -> list[Point]:
         """(tokens seen, value) of every finite value of a metric."""
-        found = []
-        for line in self.metrics:
-            value = line.get(name)
-            if isinstance(value, int | float) and math.isfinite(value):
-                found.append((float(line["step"] * self.tokens_per_step), float(value)))
-        return found
+        return curve(self.metrics, name, self.tokens_per_step)
 
 
 def write_report(folder: Path) -> Path:
@@ -71,12 +52,13 @@ def write_report(folder: Path) -> Path:
     Works at any time of a run from its first step on. Raises UserError where `folder` is no run folder, or damaged.
     """
     run = _read(folder)
-    page = _template().render(
+    page = template("report.html.jinja").render(
         name=_name(run, folder),
         lead=_lead(run),
         figures=_figures(run),
         against=_against(run),
         charts=_charts(run),
+        x="tokens seen",
         samples=run.summary.get("samples", []),
         sources=_sources(run),
         scores=run.summary.get("perplexity", {}),
@@ -96,23 +78,10 @@ def _read(folder: Path) -> _Folder:
     return _Folder(
         manifest=manifest,
         recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
-        metrics=_lines(metrics) if metrics.exists() else [],
+        metrics=read_lines(metrics) if metrics.exists() else [],
         summary=read_json(summary) if summary.exists() else {},
         stores=stores,
     )
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; one that a kill cut short can only be the last."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    found = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise UserError(f"line {number} of {path} must be JSON", got=str(error)) from error
-    return found
 
 
 def _name(run: _Folder, folder: Path) -> str:
@@ -146,7 +115,7 @@ def _figures(run: _Folder) -> list[tuple[str, str]]:
         (perplexity, lambda v: f"{v:.4g}", "perplexity, by token"),
         (run.last("train/loss"), lambda v: f"{v:.3f}", "training loss, last"),
         (seen, human, f"tokens seen, {seen / max(1, counts['train_tokens']):.2g} epochs"),
-        (seconds, _duration, "of training"),
+        (seconds, duration, "of training"),
         (rate, human, "tokens a second"),
         (share, lambda v: f"{100 * v:.0f} %", "of the machine's matmul limit"),
     ]
@@ -162,13 +131,6 @@ def _score(run: _Folder, name: str) -> float | None:
     return run.last(f"valid/{name}")
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def _against(run: _Folder) -> list[dict[str, Any]]:
     """The model beside the compressors, best first; empty where no compressor was tried."""
     others, own = run.summary.get("compression") or {}, _score(run, "bits_per_byte")
@@ -182,55 +144,21 @@ def _against(run: _Folder) -> list[dict[str, Any]]:
 
 def _charts(run: _Folder) -> list[dict[str, Any]]:
     loss, valid = run.curve("train/loss"), run.curve("valid/loss")
-    lines = [*_both(loss, "training"), Line(valid, "validation", "warm", dots=True)]
-    found = [_chart("Loss", "nats a token", lines, _shown(loss or valid, ".3f"), wide=True)]
+    lines = [*both(loss, "training"), Line(valid, "validation", "warm", dots=True)]
+    found = [chart("Loss", "nats a token", lines, shown(loss or valid, ".3f"), x="tokens", wide=True)]
     bits = run.curve("valid/bits_per_byte")
-    found.append(_chart("Validation", "bits per byte", [Line(bits, style="warm", dots=True)], _shown(bits, ".3f")))
+    found.append(
+        chart("Validation", "bits per byte", [Line(bits, style="warm", dots=True)], shown(bits, ".3f"), x="tokens")
+    )
     for title, unit, name, form, zero in (
         ("Gradient norm", "before clipping", "train/gradient_norm", ".3g", False),
         ("Learning rate", "peak × schedule", "train/lr", ".3g", True),
         ("Throughput", "tokens a second", "train/tokens_per_second", None, True),
     ):
         points = run.curve(name)
-        drawn = [Line(points)] if name == "train/lr" else _both(points)
-        found.append(_chart(title, unit, drawn, _shown(points, form), from_zero=zero))
-    return [chart for chart in found if chart is not None]
-
-
-def _both(points: Sequence[Point], name: str = "") -> list[Line]:
-    """The values, faint, under their smoothed line; few values alone."""
-    if len(points) < _SMOOTH_FROM:
-        return [Line(points, name)]
-    smooth = f"{name}, smoothed" if name else ""
-    return [Line(extremes(points), name, "faint"), Line(smoothed(points), smooth)]
-
-
-def _shown(points: Sequence[Point], form: str | None) -> str:
-    if not points:
-        return ""
-    return human(points[-1][1]) if form is None else f"{points[-1][1]:{form}}"
-
-
-def _chart(
-    title: str, unit: str, lines: Sequence[Line], last: str, *, wide: bool = False, from_zero: bool = False
-) -> dict[str, Any] | None:
-    """What the template shows of one chart; None where no line has a point."""
-    lines = [line for line in lines if line.points]
-    if not lines:
-        return None
-    values = [y for line in lines for _, y in line.points]
-    log = not from_zero and min(values) > 0 and max(values) > _LOG_FROM * min(values)
-    label = f"{title}, {unit}, by tokens"
-    plot = draw(lines, label=label, log=log, y_from_zero=from_zero, x_from_zero=True, x_unit="tokens")
-    legend = [(line.style, line.name) for line in lines if line.name]
-    return {
-        "title": title,
-        "unit": unit + (", log scale" if log else ""),
-        "last": last,
-        "legend": legend,
-        "plot": Markup(plot),
-        "wide": wide,
-    }
+        drawn = [Line(points)] if name == "train/lr" else both(points)
+        found.append(chart(title, unit, drawn, shown(points, form), x="tokens", from_zero=zero))
+    return [one for one in found if one is not None]
 
 
 def _sources(run: _Folder) -> list[dict[str, Any]]:
@@ -244,21 +172,3 @@ def _sources(run: _Folder) -> list[dict[str, Any]]:
                 row["bytes"] += pair["bytes"]
                 row[split] += pair["tokens"]
     return [{"name": name, **row} for name, row in rows.items()]
-
-
-def _size(num_bytes: float) -> str:
-    """1234567 -> '1.23 MB'."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.3g} TB"
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(grouped=lambda number: f"{number:,}", size=_size)
-    css = files("foundling.core").joinpath("report.css").read_text(encoding="utf-8")
-    environment.globals["css"] = Markup(css)
-    return environment.from_string(files("foundling.train").joinpath("report.html.jinja").read_text(encoding="utf-8"))
