@@ -116,7 +116,7 @@ def _lead(run: _Folder) -> str:
 def _figures(run: _Folder) -> list[tuple[str, str]]:
     """(number, what it is) for the head of the page."""
     summary, found = run.summary, []
-    for name in _main(summary.get(run.detailed, {}))[:3]:
+    for name in _main(summary.get(run.detailed, {}))[:2]:
         low, high = summary[run.detailed]["intervals"][name]
         value = summary[run.detailed][name]
         found.append((_number(value), f"{name} on {run.detailed}, {_between(low, high)}"))
@@ -231,7 +231,7 @@ def _matrix(found: Confusion) -> dict[str, Any]:
     rows = []
     for i, (label, counts_K) in enumerate(zip(labels, counts_KK.tolist(), strict=True)):
         total = max(1, sum(counts_K))
-        cells = [{"count": n, "share": round(85 * n / total), "right": i == j} for j, n in enumerate(counts_K)]
+        cells = [{"count": n, "share": round(60 * n / total), "right": i == j} for j, n in enumerate(counts_K)]
         rows.append({"label": label, "cells": cells})
     return {"labels": labels, "rows": rows}
 
