@@ -113,12 +113,14 @@ def adopted(base: Any, config: TaskShape) -> Mapping[str, Tensor]:
     """What a task's model takes from a pretrained one, by the names that it has here.
 
     An inner layer of the head starts from the pretrained one that does the same work, where there is one: BERT's
-    pooler, ModernBERT's layer before its masked-language head.
+    pooler, ModernBERT's layer before its masked-language head. A head of two tokens finds none: its layer is wider.
     """
     if isinstance(base, TaskModel):
         return {name: p.detach() for name, p in base.named_parameters() if not name.startswith("head.out")}
     found = {f"body.{name}": parameter.detach() for name, parameter in base.named_parameters()}
     assert isinstance(config.head, HeadConfig)
+    if config.head.kind == "pair":
+        return found
     same_work = {
         "tanh": {"head.inner": getattr(base, "pooler", None)},
         "gelu": {"head.inner": getattr(base.head, "dense", None), "head.norm": getattr(base.head, "norm", None)}

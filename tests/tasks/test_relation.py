@@ -10,6 +10,7 @@ import torch
 
 from foundling.core.errors import UserError
 from foundling.core.registry import load_part
+from foundling.models.hub import save_model
 from foundling.serve.load import load
 from foundling.tasks.base import RowFault
 from foundling.tasks.model import TaskShape
@@ -252,3 +253,13 @@ def test_marks_must_be_tokens_of_the_vocabulary() -> None:
         relation_task(markers=None)
     with pytest.raises(UserError, match="got w46, w47, w48, w999"):
         relation_task(markers=["w46", "w47", "w48", "w999"])
+
+
+def test_a_layer_that_reads_one_token_is_not_taken_for_one_that_reads_two(tmp_path: Path) -> None:
+    save_model(
+        tiny_model("bert", width=32, heads=4, max_positions=64, top="pooler"), tmp_path / "pooled",
+        tokenizer=tiny_tokenizer(),
+    )  # fmt: skip
+    train = write_rows(tmp_path / "train.jsonl", ROWS)
+    run = finetune(recipe(tmp_path / "run", tmp_path / "pooled", relates(train), length="1 steps"))
+    assert run.summary["finished"]
