@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from foundling.heads import base
-from foundling.nn.init import place_
+from foundling.nn.init import fill_, place_
 from foundling.optim.losses.crf import Transitions
 
 
@@ -37,7 +37,9 @@ class TokenCrf(base.Head):
         return Transitions(self.transitions.float(), self.starts.float(), self.ends.float())
 
     def initialize(self, generator: torch.Generator | None = None) -> None:
-        """As every head, but no order of tags is preferred at first."""
-        super().initialize(generator)
-        for parameter in (self.transitions, self.starts, self.ends):
-            place_(parameter, torch.zeros(parameter.shape))
+        """The layers as of any head, and no order of tags preferred."""
+        for name, parameter in self.named_parameters():
+            if name in self.lr_factors:
+                place_(parameter, torch.zeros(parameter.shape))
+            else:
+                fill_(name, parameter, self.config.init_std, generator)

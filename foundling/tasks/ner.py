@@ -146,13 +146,9 @@ class Config(TaskConfig):
         tell_overlap({split: [(e.text, e.entities) for e in found] for split, found in examples.items()})
         for split, found in examples.items():
             _tell_tags(split, [e.tags for e in found if e.tags is not None])
-        labels = learn_labels(
-            {split: [[label for *_, label in e.entities or ()] for e in found] for split, found in examples.items()},
-            fewest=1,
-        )
-        counts = {
-            name: sum(label == name for e in examples["train"] for *_, label in e.entities or ()) for name in labels
-        }
+        sets = {split: [[label for *_, label in e.entities or ()] for e in found] for split, found in examples.items()}
+        labels = learn_labels(sets, fewest=1)
+        counts = {label: sum(one.count(label) for one in sets["train"]) for label in labels}
         return {"tags": names_of(labels, self.scheme), "counts": counts}
 
     def build(self, tokenizer: Tokenizer, body: Any, facts: Facts) -> "Ner":

@@ -192,15 +192,14 @@ def test_windows_answer_as_the_whole_text_where_the_model_sees_all_that_it_needs
 
 
 def test_an_answer_keeps_to_the_scheme() -> None:
-    """The likeliest tags one by one are O I-place; together, none of them may follow O but O and a beginning."""
+    """The likeliest tags one by one are B-person I-place, which no text has: together B-person I-person are."""
     task = task_of()
-    (row,) = task.rows([task.config.example({"tokens": ["w7", "w8"]}, known=False)])
-    logits = np.zeros((2, 5), dtype=np.float32)
-    logits[0, task.tags.index("O")] = 5.0
-    logits[1, task.tags.index("I-place")], logits[1, task.tags.index("B-place")] = 4.0, 3.0
     example = task.config.example({"tokens": ["w7", "w8"]}, known=False)
-    (answer,) = task.decode([example], [row], [logits])
-    assert answer["tags"] == ["O", "B-place"]
+    logits = np.zeros((2, 5), dtype=np.float32)
+    logits[0, task.tags.index("B-person")] = 5.0
+    logits[1, task.tags.index("I-place")], logits[1, task.tags.index("I-person")] = 4.0, 3.0
+    (answer,) = task.decode([example], task.rows([example]), [logits])
+    assert answer["tags"] == ["B-person", "I-person"]
     assert 0.5 < answer["entities"][0]["score"] < 1
 
 
