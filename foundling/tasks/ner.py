@@ -90,7 +90,7 @@ class Config(TaskConfig):
     """Without crf: how wrong tags are weighed, cross_entropy (with smoothing), focal; None: cross_entropy."""
     tag_names: tuple[str, ...] = ()
     """Names of tags that the files give as numbers, from 0 on: [O, B-PER, I-PER]."""
-    stride: Annotated[Count, Field(ge=0)] = 128
+    overlap: Annotated[Count, Field(ge=0)] = 128
     """Tokens that neighbouring windows of a long text share; at most half of a window."""
 
     metric: ClassVar[str] = "f1"
@@ -231,7 +231,7 @@ class Ner(HeadTask):
         cuts_K1 = np.concatenate([[0], firsts_K[1:], [len(tokens.ids)]])
         targets_K = self._targets(example, words_K)
         room = self.max_length - self.frame.num_special(1)
-        for window in windows(cuts_K1, room, self.config.stride, both_sides=not self._in_order):
+        for window in windows(cuts_K1, room, self.config.overlap, both_sides=not self._in_order):
             start = cuts_K1[window.first]
             end = min(cuts_K1[window.after], start + room)  # a word of more tokens than a row is cut
             framed = self.frame([tokens.ids[start:end]])

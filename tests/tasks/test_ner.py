@@ -181,8 +181,8 @@ def test_windows_answer_as_the_whole_text_where_the_model_sees_all_that_it_needs
     examples = [whole.config.example({"text": text}, known=False) for text in texts]
     expected = whole.answers(model, examples)
     assert any(answer["entities"] for answer in expected)
-    for max_length, stride in ((16, 4), (16, 0), (40, 12), (100, 128)):
-        cut = task_of(family=name, crf=crf, max_length=max_length, stride=stride)
+    for max_length, overlap in ((16, 4), (16, 0), (40, 12), (100, 128)):
+        cut = task_of(family=name, crf=crf, max_length=max_length, overlap=overlap)
         assert max(row.num_tokens for row in cut.rows(examples)) <= max_length
         for one, other in zip(expected, cut.answers(model, examples), strict=True):
             assert one["tags"] == other["tags"]
