@@ -182,7 +182,7 @@ def test_an_encoder_alone_gets_the_heads_that_the_objective_asks_for(
         assert "next.bias, next.weight" in caplog.text
         caplog.clear()
         masked = pretrain(bert_recipe("masked", objective="mlm", **keys))
-        assert "left out, for the objective reads no such head: pooler.bias, pooler.weight" in caplog.text
+        assert "left out, for nothing here reads such a head: pooler.bias, pooler.weight" in caplog.text
     for run, top in ((both, "pretraining"), (masked, "masked")):
         model: Any = load_model(run.model_dir)
         assert model.config.top == top

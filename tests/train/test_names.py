@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from foundling.core.registry import load_part
-from foundling.tasks.base import TaskConfig
+from foundling.core.registry import load_part, part_names
 from foundling.train.recipe import Recipe
 
 NAMES: dict[str, str] = yaml.safe_load(files("foundling.core").joinpath("hf_names.yaml").read_text(encoding="utf-8"))
@@ -25,7 +24,7 @@ def known_keys(head: str) -> set[str]:
     """Keys that may stand under a key of a recipe; those of `model.size` with their `size.`."""
     found: set[str] = set()
     if head == "task":  # of a fine-tuning's recipe
-        return set(TaskConfig.model_fields)
+        return {key for name in part_names("tasks") for key in load_part("tasks", name).Config.model_fields}
     annotation: Any = Recipe.model_fields[head].annotation
     for inner in (annotation, *getattr(annotation, "__args__", ())):
         found |= {field.alias or name for name, field in getattr(inner, "model_fields", {}).items()}
