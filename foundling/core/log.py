@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import sys
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -40,20 +39,24 @@ class Sink(Protocol):
 
     def write(self, step: int, values: dict[str, Any]) -> None: ...
 
+    def rewind(self, step: int) -> None:
+        """The run went back to this step; what was written of later ones no longer counts."""
+        ...
+
     def close(self) -> None: ...
 
 
 class JsonLines:
     """`metrics.jsonl`: one JSON object a line, flushed at once, so a killed run keeps what it wrote.
 
-    On resume, lines after `keep_until_step` are cut: the resumed run writes them again.
+    On resume, lines beyond those that the checkpoint knows of are cut: the resumed run writes them again.
     """
 
-    def __init__(self, path: Path, keep_until_step: int | None = None) -> None:
+    def __init__(self, path: Path, num_kept: int = 0) -> None:
+        """num_kept: lines at the beginning of an older file that stay."""
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if keep_until_step is not None and _step_of(line) <= keep_until_step]
-            write_text(path, "".join(line + "\n" for line in kept))
+            write_text(path, "".join(line + "\n" for line in lines[:num_kept]))
         self._path = path
         self._file: TextIO = path.open("a", encoding="utf-8")
 
@@ -64,15 +67,11 @@ class JsonLines:
         except OSError as error:
             raise UserError(f"{self._path} could not be written: {error.strerror or error}") from error
 
+    def rewind(self, step: int) -> None:
+        """Nothing is cut: the line of the rewind tells which of those before it no longer count."""
+
     def close(self) -> None:
         self._file.close()
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
-        return math.inf  # a line cut short by a kill
 
 
 def interactive() -> bool:

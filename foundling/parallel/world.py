@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -66,6 +66,14 @@ class World:
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    def gather(self, value: T) -> list[T]:
+        """What each data share has (plain data), in their order, on each."""
+        if self.mesh is None:
+            return [value]
+        values: list[Any] = [None] * self.data_size
+        dist.all_gather_object(values, value, group=self.mesh["shard"].get_group())
+        return values
 
     def barrier(self) -> None:
         if self.mesh is not None:

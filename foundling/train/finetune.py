@@ -18,6 +18,7 @@ from foundling.parallel.world import World
 from foundling.tasks.folder import save_task
 from foundling.tasks.rows import ExampleRows
 from foundling.train.build import assemble, whole_model
+from foundling.train.callbacks.base import Callback
 from foundling.train.callbacks.checkpoint import Checkpoint
 from foundling.train.callbacks.judge import Judge
 from foundling.train.callbacks.metrics import Metrics
@@ -27,7 +28,6 @@ from foundling.train.examples import TaskData, prepare
 from foundling.train.finetune_recipe import FinetuneRecipe, read_finetune_recipe
 from foundling.train.finetune_report import write_finetune_report
 from foundling.train.layers import decayed, freeze
-from foundling.train.loop import Callback
 from foundling.train.recipe import assignments
 from foundling.train.run import Run
 from foundling.train.session import enter, is_finished, prepare_once, run_recipe
@@ -147,6 +147,7 @@ def _summary(training: Training, judged: dict[str, Judgement], seconds: float, w
         "tokens_per_second": metrics.get("mean_tokens_per_second"),
         "weights": sum(p.numel() for p in training.model.parameters()),
         "train": {"loss": metrics.get("loss")},
+        "guard": training.guard.counts,
         **{split: found.as_json() for split, found in judged.items()},
         "counts": training.data.counts,
         "facts": training.data.task.facts,

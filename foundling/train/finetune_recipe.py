@@ -95,6 +95,11 @@ class FinetuneRecipe(Strict):
         return {"path": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
+    def _rewinds_have_checkpoints(self) -> Self:
+        self.checkpoint.check(self.train.guard)
+        return self
+
+    @model_validator(mode="after")
     def _starts_somewhere(self) -> Self:
         if (self.base is None) == (self.model is None):
             raise ValueError(

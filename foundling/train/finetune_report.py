@@ -17,7 +17,18 @@ from foundling.core.chart import Line, draw
 from foundling.core.files import read_json, read_manifest, write_text
 from foundling.core.units import human
 from foundling.train.cases import Cases, Confusion, cases_of
-from foundling.train.page import REPORT_FILE, both, chart, curve, duration, read_lines, shown, template
+from foundling.train.page import (
+    REPORT_FILE,
+    both,
+    chart,
+    curve,
+    duration,
+    incidents,
+    read_lines,
+    read_metrics,
+    shown,
+    template,
+)
 
 _SPLITS = ("dev", "test")
 _NUM_WORST = 20
@@ -78,6 +89,7 @@ def write_finetune_report(folder: Path) -> Path:
         table=_table(run, bool(several)),
         computed=list(run.summary.get(run.detailed, {}).get("settings", {}).values()),
         **_details(run, found),
+        **incidents(run.metrics),
         inputs=run.manifest["inputs"],
         recipe=run.recipe,
         settled=run.manifest["settings"]["settled"],
@@ -96,7 +108,7 @@ def _read(folder: Path) -> _Folder:
         summary=summary,
         manifest=read_manifest(own, "run"),
         recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
-        metrics=read_lines(metrics) if metrics.exists() else [],
+        metrics=read_metrics(metrics) if metrics.exists() else [],
         answers={split: read_lines(path) for split, path in answers.items() if path.exists()},
     )
 

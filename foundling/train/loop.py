@@ -1,13 +1,11 @@
 """The only training loop. What differs between runs is the objective, the recipe and the callbacks."""
 
 import hashlib
-import math
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,23 +15,9 @@ from foundling.core.log import logger
 from foundling.data.batch import Batch
 from foundling.data.rows import Row
 from foundling.objectives.base import Scale
+from foundling.train.callbacks.base import Callback
+from foundling.train.incident import Action, found_by_all, respond
 from foundling.train.state import Training
-
-
-class Callback(Protocol):
-    """Something that happens around steps. All of a run's callbacks are called in order."""
-
-    def on_start(self, training: Training) -> None:
-        """Before the first step, or the first after a resume."""
-        ...
-
-    def on_step(self, training: Training) -> None:
-        """After each optimizer step; `training.step` counts it already."""
-        ...
-
-    def on_end(self, training: Training) -> None:
-        """After the last step, also of a run that was told to stop; not after a fault."""
-        ...
 
 
 def run_loop(training: Training, callbacks: Sequence[Callback]) -> None:
@@ -43,9 +27,12 @@ def run_loop(training: Training, callbacks: Sequence[Callback]) -> None:
         for callback in callbacks:
             callback.on_start(training)
         while training.step < training.rests_at and not training.ends_early:
-            training_step(training)
+            action = training_step(training)
             for callback in callbacks:
-                callback.on_step(training)
+                if action == "rewind":
+                    callback.on_rewind(training)
+                elif action != "skip":
+                    callback.on_step(training)
             stop_signal = training.world.max(training.stop_signal or 0)
             if stop_signal:
                 training.stop_signal = stop_signal
@@ -54,8 +41,9 @@ def run_loop(training: Training, callbacks: Sequence[Callback]) -> None:
         callback.on_end(training)
 
 
-def training_step(training: Training) -> None:
-    """One optimizer step: every micro-batch forward and backward, the checks, the update.
+def training_step(training: Training) -> Action | None:
+    """One optimizer step: every micro-batch forward and backward, the checks, the update. What the guard had to do, if
+    anything: after `skip` and `rewind` no step was taken.
 
     Loss and gradients are sums over the whole batch's targets divided by their number, whatever the micro-batches and
     processes; FSDP2 averages over processes, which the scale undoes.
@@ -81,8 +69,12 @@ def training_step(training: Training) -> None:
     if training.recipe.train.clip_value is not None:
         training.optimizer.clip_values(training.recipe.train.clip_value)
     norm = training.optimizer.gradient_norm()
-    if not (math.isfinite(loss_value) and math.isfinite(norm)):
-        raise _not_finite(training, batches, loss_value, norm)
+    action = None
+    if finding := found_by_all(training, loss_value, norm):
+        action = respond(training, batches, finding, loss_value, norm)
+        if action != "warn":
+            return action
+    training.guard.note(loss_value, norm, training.recipe.train.guard)
     clip = training.recipe.train.clip
     gradient_factor = 1.0 if clip is None else min(1.0, clip / (norm + 1e-6))
     factor = training.schedule(training.step)
@@ -91,6 +83,7 @@ def training_step(training: Training) -> None:
     training.tokens_by_source = [old + int(n) for old, n in zip(training.tokens_by_source, num_tokens, strict=True)]
     training.metrics |= {"loss": loss_value, "gradient_norm": norm, "lr": settings.lr * factor}
     training.loss_parts = losses
+    return action
 
 
 def _seed_of(training: Training) -> int:
@@ -106,11 +99,13 @@ def tokens_by_source(batch: Batch, num_sources: int) -> list[int]:
 
 
 def rows_of_step(training: Training, step: int) -> list[Row]:
-    """This process's rows of a step: the step's samples in order, cut evenly over the data shares."""
+    """This process's rows of a step: the step's samples in order, behind those that were passed over, cut evenly over
+    the data shares."""
     world, number = training.world, training.settings.stretch_at(step)
     stretch, samples = training.settings.stretches[number], training.samples[number]
     share = stretch.batch_rows // world.data_size
-    first = (step - stretch.first_step) * stretch.batch_rows + world.data_rank * share
+    batch = step - stretch.first_step + training.guard.passed_over[number]
+    first = batch * stretch.batch_rows + world.data_rank * share
     return [samples[sample] for sample in range(first, first + share)]
 
 
@@ -167,27 +162,3 @@ def _polite_stop(training: Training) -> Iterator[None]:
 def _where(training: Training) -> str:
     rows = rows_of_step(training, training.step)
     return f"samples {rows[0].sample} to {rows[-1].sample}"
-
-
-def _not_finite(training: Training, batches: list[Batch], loss: float, norm: float) -> UserError:
-    """The fault, with the rows behind it: those whose own loss is not finite, or all of the step's."""
-    rows = {row.sample: row for row in rows_of_step(training, training.step)}
-    guilty = []
-    if not math.isfinite(loss):
-        for batch in batches:
-            with torch.no_grad():
-                losses_M = training.trainee(batch.to(training.world.device), None)["loss"].cpu()
-            places_M = torch.arange(len(losses_M)) if batch.target_index_M is None else batch.target_index_M
-            rows_M = torch.searchsorted(batch.bounds_R1[1:].long(), places_M, right=True)
-            guilty += [batch.samples_R[row] for row in rows_M[~losses_M.isfinite()].unique().tolist()]
-    named = [_name(training, rows[sample]) for sample in (guilty or rows)]
-    shown = "; ".join(named[:4]) + (f"; and {len(named) - 4} more" if len(named) > 4 else "")
-    return UserError(
-        f"loss and gradient must be finite; step {training.step + 1} was not taken",
-        got=f"loss {loss}, gradient norm {norm}, in {shown}",
-        do="look at these rows, or start a new run with a lower optimizer.lr",
-    )
-
-
-def _name(training: Training, row: Row) -> str:
-    return f"sample {row.sample} ({training.data.name_of(row)})"

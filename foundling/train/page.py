@@ -18,6 +18,7 @@ from foundling.core.units import human
 REPORT_FILE = "report.html"
 _SMOOTH_FROM = 20
 """Fewer points than this are a line as they are."""
+_MOST_INCIDENTS = 30
 _LOG_FROM = 3.0
 """A curve whose highest value is so many times its lowest is drawn on a log axis."""
 
@@ -33,6 +34,45 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             if number < len(lines):
                 raise UserError(f"line {number} of {path} must be JSON", got=str(error)) from error
     return found
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl` without those of steps that a rewind took back; what the guard told stays."""
+    kept: list[dict[str, Any]] = []
+    for line in read_lines(path):
+        back_to = line.get("guard/back_to")
+        if back_to is not None:
+            kept = [one for one in kept if one["step"] <= back_to or "guard/finding" in one]
+        kept.append(line)
+    return kept
+
+
+def incidents(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the template shows of the steps that the guard found out of the ordinary, the newest ones."""
+    found = [line for line in metrics if "guard/finding" in line]
+    rows = [
+        {
+            "step": line["step"],
+            "finding": line["guard/finding"].replace("_", " ").replace("non", "not"),
+            "done": f"back to step {line['guard/back_to']:,}"
+            if "guard/back_to" in line
+            else _DONE[line["guard/action"]],
+            "loss": _figure(line["guard/loss"]),
+            "gradient_norm": _figure(line["guard/gradient_norm"]),
+            "rows": "; ".join(line["guard/rows"]),
+        }
+        for line in found[-_MOST_INCIDENTS:]
+    ]
+    left_out = f" The last {_MOST_INCIDENTS} of {len(found)} are shown." if len(found) > _MOST_INCIDENTS else ""
+    passed = found[-1]["guard/batches_passed_over"] if found else 0
+    return {"incidents": rows, "incidents_note": f"{passed} batches were passed over (train.guard).{left_out}"}
+
+
+_DONE = {"warn": "told alone", "skip": "skipped"}
+
+
+def _figure(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def curve(metrics: Sequence[dict[str, Any]], name: str, x_per_step: float = 1.0) -> list[Point]:

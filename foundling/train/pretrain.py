@@ -9,10 +9,10 @@ from foundling.models.hub import save_model
 from foundling.models.word2vec import Word2Vec, write_vectors
 from foundling.parallel.world import World
 from foundling.train.build import build, whole_model
+from foundling.train.callbacks.base import Callback
 from foundling.train.callbacks.checkpoint import Checkpoint
 from foundling.train.callbacks.evaluate import Evaluate
 from foundling.train.callbacks.metrics import Metrics
-from foundling.train.loop import Callback
 from foundling.train.prepare import Data, prepare
 from foundling.train.recipe import Recipe, assignments, read_recipe
 from foundling.train.report import write_report
@@ -86,6 +86,7 @@ def _summary(training: Training) -> dict[str, Any]:
         "share_of_matmul_limit": metrics.get("mean_share"),
         "weights": sum(p.numel() for p in training.model.parameters()),
         "train": {"loss": metrics.get("loss")},
+        "guard": training.guard.counts,
         "valid": averaged or last,
         **({"valid_of_last_weights": last} if averaged else {}),
         "settings": settings.as_json(),

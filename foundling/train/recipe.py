@@ -199,6 +199,31 @@ class LengthPhase(Strict):
     """Tokens of a row."""
 
 
+class Guard(Strict):
+    """What happens at a step whose loss or gradient norm is out of the ordinary, before it is taken.
+
+    `skip` passes over the step's rows; the step is taken with the next ones (as OLMo's skipped steps, but that no step
+    is lost). `rewind` goes back to the last regular checkpoint and passes over all rows since (PaLM, Chowdhery et al.
+    2022, arXiv:2204.02311, section 5.1). Either way the run is, to the bit, one whose data never held these rows.
+    """
+
+    non_finite: Literal["stop", "skip", "rewind"] = "stop"
+    """At a loss or gradient that is not finite."""
+    spike: Literal["ignore", "warn", "skip", "rewind", "stop"] = "warn"
+    """At a loss or gradient norm far above those of the last steps."""
+    threshold: Annotated[float, Field(gt=0)] = 6.0
+    """How far that is: so many standard deviations above the median, of logarithms, by median absolute deviation."""
+    window: Annotated[int, Field(ge=8)] = 128
+    """How many steps are looked back on; spikes are told once half of them were taken."""
+    limit: Annotated[int, Field(ge=0)] = 10
+    """Steps skipped and rewinds of the whole run; one more ends it."""
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether the run may go back to a checkpoint."""
+        return "rewind" in (self.non_finite, self.spike)
+
+
 class Stepping(Strict):
     """How steps are taken, of whatever kind of run."""
 
@@ -218,6 +243,8 @@ class Stepping(Strict):
     average: Annotated[PartConfig, Part("optim.averages")] | None = None
     """A mean of the weights over steps ({kind: ema, decay: 0.999} or {kind: last, number: 5}), which is what is
     evaluated at the end and written; None: the last weights are."""
+    guard: Guard = Guard()
+    """What happens at spikes, and at values that are not finite."""
     log_every: Annotated[int, Field(ge=1)] = 10
     """Steps between lines of metrics."""
 
@@ -259,6 +286,14 @@ class Checkpoint(Strict):
     """How often the whole training state is written; also at the end and when the run is stopped."""
     keep: Annotated[int, Field(ge=1)] = 3
     """How many checkpoints stay; older ones are removed once a newer one is whole."""
+
+    def check(self, guard: Guard) -> None:
+        """ValueError where the guard would go back to checkpoints that come by the clock, at other steps each time."""
+        if guard.rewinds and self.every.unit == "seconds":
+            raise ValueError(
+                "train.guard: a rewind goes back to a checkpoint at a known step; give checkpoint.every in steps, "
+                f"such as 500 steps; got {self.every}"
+            )
 
 
 class Parallel(Strict):
@@ -305,6 +340,11 @@ class Recipe(Strict):
         if isinstance(track, list | tuple):  # jsonl is always written; naming it is allowed
             value["track"] = [t for t in track if t != "jsonl"]
         return value
+
+    @model_validator(mode="after")
+    def _rewinds_have_checkpoints(self) -> Self:
+        self.checkpoint.check(self.train.guard)
+        return self
 
     @model_validator(mode="after")
     def _tokenizer_comes_from_somewhere(self) -> Self:

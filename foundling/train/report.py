@@ -12,7 +12,7 @@ from foundling.core.chart import Line, Point
 from foundling.core.files import read_json, read_manifest, write_text
 from foundling.core.units import human
 from foundling.data.store import KIND as TOKEN_STORE
-from foundling.train.page import REPORT_FILE, both, chart, curve, duration, read_lines, shown, template
+from foundling.train.page import REPORT_FILE, both, chart, curve, duration, incidents, read_metrics, shown, template
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ def write_report(folder: Path) -> Path:
         samples=run.summary.get("samples", []),
         sources=_sources(run),
         scores=run.summary.get("perplexity", {}),
+        **incidents(run.metrics),
         inputs=run.manifest["inputs"],
         recipe=run.recipe,
         settled=run.settled,
@@ -78,7 +79,7 @@ def _read(folder: Path) -> _Folder:
     return _Folder(
         manifest=manifest,
         recipe=recipe.read_text(encoding="utf-8") if recipe.exists() else "",
-        metrics=read_lines(metrics) if metrics.exists() else [],
+        metrics=read_metrics(metrics) if metrics.exists() else [],
         summary=read_json(summary) if summary.exists() else {},
         stores=stores,
     )

@@ -13,13 +13,23 @@ from foundling.core.files import MANIFEST, hash_of, read_json, read_manifest, wr
 from foundling.core.log import JsonLines, logger
 from foundling.parallel.checkpoint import read_state
 from foundling.parallel.world import World, enter_world
-from foundling.train.loop import Callback, run_loop
+from foundling.train.callbacks.base import Callback
+from foundling.train.loop import run_loop
 from foundling.train.machine import describe
 from foundling.train.run import Run
 from foundling.train.settings import Settings
 from foundling.train.state import Training, checkpoints, load_checkpoint, newest_checkpoint
 
-_FREE_ON_RESUME = ("checkpoint.", "evaluate.", "parallel.", "track", "train.log_every", "out", "name")
+_FREE_ON_RESUME = (
+    "checkpoint.",
+    "evaluate.",
+    "parallel.",
+    "track",
+    "train.log_every",
+    "train.guard.limit",
+    "out",
+    "name",
+)
 """Keys that change nothing of what is learnt, so a resumed run may change them."""
 
 
@@ -67,7 +77,9 @@ def run_recipe(recipe: Any, kind: Kind, *, resume: bool, share: float = 1.0, dat
     callbacks = kind.callbacks(training, identity)
     if world.is_first:
         _describe_run(training, identity)
-        training.sinks = [JsonLines(folder / "metrics.jsonl", training.step if resume else None)]
+        # a resumed run at step 0 evaluates again, as every run does there
+        training.num_records = training.num_records if training.step else 0
+        training.sinks = [JsonLines(folder / "metrics.jsonl", training.num_records)]
         training.sinks += [track.build(folder, training.step if resume else None) for track in recipe.track]
     try:
         run_loop(training, callbacks)
@@ -141,11 +153,14 @@ def _must_match(state: dict[str, Any] | None, identity: dict[str, Any]) -> None:
     """A resumed run must be the same run: the same recipe where it matters, the same data, the same tokenizer."""
     if state is None:
         return
+    # a rewind goes back to a checkpoint, so how often they are written decides what is learnt
+    rewinds = "rewind" in identity["recipe"]["train"]["guard"].values()
+    free = tuple("checkpoint.keep" if rewinds and key == "checkpoint." else key for key in _FREE_ON_RESUME)
     found = [
         line
         for key in identity
         for line in differences(state[key], identity[key], "" if key == "recipe" else key)
-        if not line.startswith(_FREE_ON_RESUME)
+        if not line.startswith(free)
     ]
     if found:
         raise UserError(

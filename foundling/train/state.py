@@ -17,6 +17,7 @@ from foundling.optim.base import Optimizer
 from foundling.optim.schedules.base import Schedule
 from foundling.parallel.checkpoint import Piece, load_pieces, piece_of, save_pieces
 from foundling.parallel.world import World
+from foundling.train.guard import Guard
 from foundling.train.machine import Precision
 from foundling.train.settings import Clock, Settings
 
@@ -71,11 +72,14 @@ class Training:
     step: int = 0
     tokens_by_source: list[int] = field(default_factory=list)
     """Tokens of each source trained on so far, over all processes."""
+    guard: Guard = field(default_factory=lambda: Guard([]))
     clock: Clock = field(default_factory=Clock)
     metrics: dict[str, Any] = field(default_factory=dict)
     """The newest figures, by name."""
     loss_parts: dict[str, float] = field(default_factory=dict)
     """The parts of the newest step's loss, by name."""
+    num_records: int = 0
+    """How often figures were sent to the sinks: the lines of `metrics.jsonl`."""
     stop_signal: int | None = None
     """Set by SIGTERM or SIGINT: the loop ends after the step in hand."""
     best: Best | None = None
@@ -88,6 +92,7 @@ class Training:
     def __post_init__(self) -> None:
         self.rests_at = self.rests_at or self.settings.total_steps
         self.tokens_by_source = self.tokens_by_source or [0] * len(self.data.names)
+        self.guard.passed_over = self.guard.passed_over or [0] * len(self.settings.stretches)
 
     @property
     def model(self) -> Any:
@@ -107,11 +112,12 @@ class Training:
     def flops_per_token(self) -> float:
         return self.model.flops_per_token(self.settings.row_length)
 
-    def record(self, values: dict[str, Any]) -> None:
-        """Sends figures of the present step to every sink, from the first process alone."""
+    def record(self, values: dict[str, Any], step: int | None = None) -> None:
+        """Sends figures of a step, or of the present one, to every sink, from the first process alone."""
         self.metrics |= values
+        self.num_records += 1
         for sink in self.sinks:
-            sink.write(self.step, values)
+            sink.write(self.step if step is None else step, values)
 
 
 def _pieces(training: Training) -> dict[str, Piece]:
@@ -125,7 +131,7 @@ def _pieces(training: Training) -> dict[str, Piece]:
 
 def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
     """Writes `checkpoint-{step}` whole or not at all; every process calls it. identity: what a resume must match."""
-    folder = training.folder / f"checkpoint-{training.step}"
+    folder = checkpoint_at(training, training.step)
     state = {
         "step": training.step,
         "optimizer_steps": training.optimizer.steps,
@@ -134,6 +140,8 @@ def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
         "settings": training.settings.as_json(),
         "best": None if (best := training.best) is None else [best.step, best.value, best.misses],
         "ends_early": training.ends_early,
+        "guard": training.guard.as_json(),
+        "records": training.num_records,
         **identity,
     }
     save_pieces(folder, _pieces(training), state, training.world)
@@ -142,6 +150,7 @@ def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
 
 def load_checkpoint(training: Training, folder: Path, state: dict[str, Any]) -> None:
     """Puts weights, optimizer and position back as they were."""
+    training.best = None
     if state["best"] is not None:
         masters = {slot.name: torch.empty_like(slot.master) for slot in training.optimizer.slots}
         step, value, misses = state["best"]
@@ -152,6 +161,26 @@ def load_checkpoint(training: Training, folder: Path, state: dict[str, Any]) -> 
     training.optimizer.steps = state["optimizer_steps"]
     training.step, training.tokens_by_source = state["step"], state["tokens_by_source"]
     training.clock = Clock(state["seconds"])
+    training.guard, training.num_records = Guard(**state["guard"]), state["records"]
+
+
+def steps_between_checkpoints(training: Training) -> int:
+    """Steps from one regular checkpoint to the next, where they do not come by the clock (assert)."""
+    steps = training.recipe.checkpoint.every.steps(
+        tokens_per_step=training.settings.tokens_per_step, steps_per_epoch=0
+    )  # fmt: skip
+    return max(1, steps)
+
+
+def rewind_point(training: Training) -> int:
+    """The step of the last regular checkpoint: a function of the step alone, wherever the run was stopped between."""
+    steps = steps_between_checkpoints(training)
+    return training.step // steps * steps
+
+
+def checkpoint_at(training: Training, step: int) -> Path:
+    """Where the checkpoint of a step lies, or would."""
+    return training.folder / f"checkpoint-{step}"
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -42,7 +42,7 @@ def test_a_killed_run_keeps_what_it_wrote(tmp_path: Path) -> None:
 def test_a_resumed_run_cuts_what_it_will_write_again(tmp_path: Path, half: str) -> None:
     lines = "".join(f'{{"step": {step}}}\n' for step in (0, 1, 2, 2, 3))
     (tmp_path / "m.jsonl").write_text(lines + half, encoding="utf-8")
-    sink = JsonLines(tmp_path / "m.jsonl", keep_until_step=2)
+    sink = JsonLines(tmp_path / "m.jsonl", num_kept=4)
     sink.write(3, {})
     sink.close()
     assert steps_of(tmp_path / "m.jsonl") == [0, 1, 2, 2, 3]

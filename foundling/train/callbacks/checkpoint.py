@@ -5,10 +5,18 @@ import time
 from typing import Any
 
 from foundling.core.log import logger
-from foundling.train.state import Training, checkpoints, save_checkpoint
+from foundling.train.callbacks.base import Callback
+from foundling.train.state import (
+    Training,
+    checkpoint_at,
+    checkpoints,
+    rewind_point,
+    save_checkpoint,
+    steps_between_checkpoints,
+)
 
 
-class Checkpoint:
+class Checkpoint(Callback):
     def __init__(self, identity: dict[str, Any]) -> None:
         """identity: what a resume must match, written into each checkpoint's state."""
         self._identity = identity
@@ -17,16 +25,20 @@ class Checkpoint:
 
     def on_start(self, training: Training) -> None:
         self._last_time, self._last_step = time.monotonic(), training.step
+        if training.recipe.train.guard.rewinds and training.step == 0:
+            self._save(training)
 
     def on_step(self, training: Training) -> None:
         every = training.recipe.checkpoint.every
         if every.unit == "seconds":
             due = training.world.any(time.monotonic() - self._last_time >= every.seconds)
         else:
-            steps = every.steps(tokens_per_step=training.settings.tokens_per_step, steps_per_epoch=0)
-            due = training.step % max(1, steps) == 0
+            due = training.step % steps_between_checkpoints(training) == 0
         if due:
             self._save(training)
+
+    def on_rewind(self, training: Training) -> None:
+        self._last_time, self._last_step = time.monotonic(), training.step
 
     def on_end(self, training: Training) -> None:
         if training.step != self._last_step:
@@ -38,6 +50,7 @@ class Checkpoint:
         self._last_time, self._last_step = time.monotonic(), training.step
         if training.world.is_first:
             for old in checkpoints(training.folder)[: -training.recipe.checkpoint.keep]:
-                shutil.rmtree(old)
+                if not (training.recipe.train.guard.rewinds and old == checkpoint_at(training, rewind_point(training))):
+                    shutil.rmtree(old)
         training.clock.leave_out(time.perf_counter() - start)
         logger.debug("checkpoint: %s", folder)

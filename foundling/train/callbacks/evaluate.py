@@ -11,10 +11,11 @@ from foundling.core.errors import UserError
 from foundling.data.batch import Batch
 from foundling.data.rows import Row
 from foundling.data.store import TokenStream
+from foundling.train.callbacks.base import Callback
 from foundling.train.state import Training
 
 
-class Evaluate:
+class Evaluate(Callback):
     """Scores the first `evaluate.tokens` of the validation streams before, during and after the run."""
 
     def __init__(self, training: Training) -> None:

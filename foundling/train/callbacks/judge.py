@@ -9,6 +9,7 @@ from torch import Tensor
 from foundling.core.log import logger
 from foundling.evaluation.judge import chosen_figure, judge
 from foundling.train.build import whole_model
+from foundling.train.callbacks.base import Callback
 from foundling.train.state import Best, Training
 
 _FIRST_LOOK = 4
@@ -16,7 +17,7 @@ _FIRST_LOOK = 4
 
 
 @dataclass
-class Judge:
+class Judge(Callback):
     """Answers dev every so often, keeps the best weights, and ends the run when `patience` evaluations bring none."""
 
     metric: str
@@ -37,9 +38,6 @@ class Judge:
     def on_step(self, training: Training) -> None:
         if training.step % self._every == 0 or training.step == training.rests_at:
             self._run(training)
-
-    def on_end(self, training: Training) -> None:
-        """Nothing: the last step was judged by on_step."""
 
     def _figure(self, training: Training, limit: int | None) -> tuple[dict[str, float], float]:
         """All figures on dev, and how good the chosen one is: the larger the better."""

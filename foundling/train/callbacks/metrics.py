@@ -4,10 +4,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from foundling.core.log import console, interactive, logger
 from foundling.core.units import human
+from foundling.train.callbacks.base import Callback
 from foundling.train.state import Training
 
 
-class Metrics:
+class Metrics(Callback):
     """Loss, rate, throughput and its share of the machine's measured matrix rate."""
 
     def __init__(self) -> None:
@@ -15,12 +16,13 @@ class Metrics:
         self._task = TaskID(0)
         self._mark: tuple[float, int] = (0.0, 0)  # seconds and tokens at the last line
         self._steady: tuple[float, int] = (0.0, 0)  # the same after the first step
-        self._first = 0
+        self._is_first_step = True
+        self._seen = 0
         self._told = 0
 
     def on_start(self, training: Training) -> None:
-        self._mark, self._first = (training.clock.seconds(), training.num_tokens), training.step
-        self._steady, self._told = self._mark, training.step
+        self._mark = (training.clock.seconds(), training.num_tokens)
+        self._steady, self._told, self._seen = self._mark, training.step, training.num_tokens
         if training.world.is_first and interactive():
             columns = (
                 TextColumn("[bold]train"), BarColumn(bar_width=14), TextColumn("{task.completed}/{task.total}"),
@@ -33,14 +35,22 @@ class Metrics:
 
     def on_step(self, training: Training) -> None:
         due = training.step % training.recipe.train.log_every == 0 or training.step == training.settings.total_steps
-        if training.step == self._first + 1:
+        if self._is_first_step:
             # compilation belongs to the first step alone: throughput is what follows
             training.metrics["first_step_seconds"] = training.clock.seconds() - self._mark[0]
             self._mark = self._steady = (training.clock.seconds(), training.num_tokens)
+            self._is_first_step = False
         if due:
             self._write(training)
+        self._seen = training.num_tokens
         if self._progress is not None:
             self._progress.update(self._task, completed=training.step, figures=_line(training))
+
+    def on_rewind(self, training: Training) -> None:
+        """Rates are of all that was computed, also of what does not count any more."""
+        lost = self._seen - training.num_tokens
+        self._mark, self._steady = ((seconds, tokens - lost) for seconds, tokens in (self._mark, self._steady))
+        self._told, self._seen = min(self._told, training.step), training.num_tokens
 
     def _write(self, training: Training) -> None:
         now = training.clock.seconds()

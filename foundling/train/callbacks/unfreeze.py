@@ -1,10 +1,11 @@
 """Gradual unfreezing: the head learns first, then one layer more after each stretch, from the top down."""
 
+from foundling.train.callbacks.base import Callback
 from foundling.train.layers import height_of
 from foundling.train.state import Training
 
 
-class Unfreeze:
+class Unfreeze(Callback):
     """Which parameters learn is a function of the step alone, so a resumed run goes on as if never stopped."""
 
     def on_start(self, training: Training) -> None:
@@ -26,8 +27,8 @@ class Unfreeze:
         if training.step % self._stretch == 0:
             self._apply(training)
 
-    def on_end(self, training: Training) -> None:
-        """Nothing: what is frozen stays as it is."""
+    def on_rewind(self, training: Training) -> None:
+        self._apply(training)
 
     def _apply(self, training: Training) -> None:
         lowest = self._top - training.step // self._stretch

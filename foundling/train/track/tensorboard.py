@@ -25,13 +25,17 @@ class TensorBoard:
             raise UserError(
                 "track: tensorboard needs the package tensorboard", do="pip install foundling[tensorboard]"
             ) from error
-        purge = None if resumed_from is None else resumed_from + 1
-        self._writer = SummaryWriter(str(folder), purge_step=purge)
+        self._open = lambda last: SummaryWriter(str(folder), purge_step=None if last is None else last + 1)
+        self._writer = self._open(resumed_from)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         for name, value in values.items():
             if isinstance(value, int | float):
                 self._writer.add_scalar(name, value, step)
+
+    def rewind(self, step: int) -> None:
+        self._writer.close()
+        self._writer = self._open(step)
 
     def close(self) -> None:
         self._writer.close()
