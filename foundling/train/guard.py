@@ -14,8 +14,6 @@ Finding = Literal["", "spike", "non_finite"]
 FINDINGS: tuple[Finding, ...] = ("", "spike", "non_finite")
 """What a step may be found to be, the gravest last; "": as it should be."""
 
-_SIGMA_OF_MAD = 1.4826
-"""Standard deviation of normally distributed values over their median absolute deviation."""
 _LEAST_SIGMA = 1e-3
 """Of logarithms: values that hardly differ make no spike of a rise of a few thousandths."""
 _LEAST_VALUE = 1e-30
@@ -66,13 +64,13 @@ class Guard:
 
 
 def height(value: float, recent: Sequence[float]) -> float:
-    """How many standard deviations a positive value lies above the median of recent ones, all of them as logarithms.
+    """How many standard deviations a positive value lies above the mean of recent ones (at least two, none of them the
+    value itself), all of them as logarithms.
 
-    The deviation is taken from the median absolute deviation, which a few outliers do not move (Leys et al. 2013, "Do
-    not use standard deviation around the mean, use absolute deviation around the median", J. Exp. Soc. Psychol. 49).
-    Logarithms, since losses and gradient norms scatter in proportion to their size, with a long tail upwards.
+    The score is ZClip's (Kumar et al. 2025, arXiv:2504.02507) over a window as in OLMo-core's skipped steps.
+    Logarithms, since losses and gradient norms scatter in proportion to their size, with a long tail upwards; mean and
+    standard deviation, since a median's deviation is blind to that tail (docs/log.md).
     """
     logs = np.log(np.maximum(recent, _LEAST_VALUE))
-    median = np.median(logs)
-    sigma = max(_LEAST_SIGMA, _SIGMA_OF_MAD * float(np.median(np.abs(logs - median))))
-    return float(math.log(max(value, _LEAST_VALUE)) - median) / sigma
+    sigma = max(_LEAST_SIGMA, float(np.std(logs, ddof=1)))
+    return (math.log(max(value, _LEAST_VALUE)) - float(np.mean(logs))) / sigma

@@ -40,11 +40,13 @@ def respond(
     """
     config, guard, step = training.recipe.train.guard, training.guard, training.step + 1
     action = config.spike if finding == "spike" else config.non_finite
-    heights = [round(each, 2) if math.isfinite(each) else None for each in guard.heights(loss, gradient_norm)]
     rows = _rows_behind(training, batches)
     what = f"loss {loss:.6g}, gradient norm {gradient_norm:.6g}"
+    beyond: dict[str, float] = {}
     if finding == "spike":
+        heights = guard.heights(loss, gradient_norm)
         what += f" ({heights[0]:.3g} and {heights[1]:.3g} deviations above the last {len(guard.losses)} steps)"
+        beyond |= {"guard/loss_height": round(heights[0], 2), "guard/gradient_norm_height": round(heights[1], 2)}
     where = _named(rows)
     if action == "stop":
         raise _stopped(step, finding, f"{what}, in {where}")
@@ -54,7 +56,6 @@ def respond(
             got=f"{what}, in {where}",
             do="look at these rows, start a new run with a lower optimizer.lr, or raise the limit and --resume",
         )
-    beyond = {}
     if action == "warn":
         guard.warned += 1
     elif action == "skip":
@@ -64,17 +65,18 @@ def respond(
     else:
         guard.rewound += 1
         beyond["guard/back_to"] = _rewind(training)
-    done = {"warn": "taken", "skip": "its rows are passed over"}.get(action) or (
-        f"back to step {training.step}; all rows since are passed over"
-    )
-    logger.warning("step %d: %s: %s; highest losses: %s", step, what, done, where)
+    done = {
+        "warn": "taken",
+        "skip": "its rows are passed over",
+        "rewind": f"back to step {training.step}; all rows since are passed over",
+    }[action]
+    if training.world.is_first:
+        logger.warning("step %d: %s: %s; highest losses: %s", step, what, done, where)
     values = {
         "guard/finding": finding,
         "guard/action": action,
         "guard/loss": _plain(loss),
         "guard/gradient_norm": _plain(gradient_norm),
-        "guard/loss_height": heights[0],
-        "guard/gradient_norm_height": heights[1],
         "guard/rows": [text for _, text in rows[:_MOST_NAMED]],
         **beyond,
         **{f"guard/{name}": number for name, number in guard.counts.items()},

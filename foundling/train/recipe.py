@@ -212,7 +212,7 @@ class Guard(Strict):
     spike: Literal["ignore", "warn", "skip", "rewind", "stop"] = "warn"
     """At a loss or gradient norm far above those of the last steps."""
     threshold: Annotated[float, Field(gt=0)] = 6.0
-    """How far that is: so many standard deviations above the median, of logarithms, by median absolute deviation."""
+    """How far that is: so many standard deviations above the mean of the last steps, all as logarithms."""
     window: Annotated[int, Field(ge=8)] = 128
     """How many steps are looked back on; spikes are told once half of them were taken."""
     limit: Annotated[int, Field(ge=0)] = 10

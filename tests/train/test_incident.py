@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from foundling.core.errors import UserError
 from foundling.core.files import read_json
@@ -128,7 +129,7 @@ def test_a_skipped_step_leaves_no_trace(
 def test_a_rewind_leaves_no_trace_of_all_rows_since_the_checkpoint(
     tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch, factor: float, finding: str
 ) -> None:
-    keys = {**REWIND, "train.average": {"kind": "ema", "decay": 0.5}}
+    keys = {**REWIND, "train.average": {"kind": "ema", "decay": 0.5}, "track": ["tensorboard"]}
     with monkeypatch.context() as patch:
         poison(patch, [50], factor)  # in the seventh batch; the last regular checkpoint is that of step 4
         run = pretrain(tiny_recipe("rewound", **keys))
@@ -137,6 +138,8 @@ def test_a_rewind_leaves_no_trace_of_all_rows_since_the_checkpoint(
     assert run.summary["guard"] == {"warned": 0, "skipped": 0, "rewound": 1, "batches_passed_over": 3}
     steps = [line["step"] for line in run.metrics if "train/loss" in line]
     assert steps == [1, 2, 3, 4, 5, 6, 5, 6, 7, 8], "the file keeps what was taken back"
+    shown = EventAccumulator(str(run.folder)).Reload().Scalars("train/loss")
+    assert [event.step for event in shown] == [1, 2, 3, 4, 5, 6, 7, 8]
     leave_out(monkeypatch, (32, 24))
     assert_as_if_never_seen(run.folder, pretrain(tiny_recipe("never", **keys)).folder)
 
@@ -300,11 +303,12 @@ def test_two_processes_find_what_one_does(
     one = pretrain(tiny_recipe("one", **keys))
     recipe = tmp_path / "two.yaml"
     recipe.write_text(yaml.safe_dump(tiny_data("two", **keys)), encoding="utf-8")
-    torchrun(2, "-m", "foundling", "pretrain", str(recipe))
+    output = torchrun(2, "-m", "foundling", "pretrain", str(recipe))
     found = [
         [(e["step"], e["guard/action"], e["guard/rows"][0], e.get("guard/back_to")) for e in events(folder)]
         for folder in (one.folder, tmp_path / "two")
     ]
     assert found[0]
     assert found[0] == found[1]
+    assert output.count("; highest losses: ") == len(found[0]), "one process speaks"
     assert json.loads((tmp_path / "two" / "summary.json").read_text())["guard"] == one.summary["guard"]
