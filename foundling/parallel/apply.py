@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -75,3 +75,12 @@ def apply_sharding(root: nn.Module, blocks: Sequence[nn.Module], world: World, d
     for block in blocks:
         fully_shard(block, mesh=world.mesh["shard"], mp_policy=policy)
     fully_shard(root, mesh=world.mesh["shard"], mp_policy=policy)
+
+
+def reshard(root: nn.Module) -> None:
+    """Frees the weights outside the blocks, which FSDP2 keeps gathered after a forward pass for the backward.
+
+    Where no backward follows, the next pass would read them as they were, whatever became of the shards.
+    """
+    if isinstance(root, FSDPModule):
+        root.reshard()

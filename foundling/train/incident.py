@@ -122,13 +122,11 @@ def _rows_behind(training: Training, batches: Sequence[Batch]) -> list[tuple[flo
     alone."""
     samples = training.samples[training.settings.stretch_at(training.step)]
     found: list[tuple[float, int]] = []
-    training.trainee.eval()
-    for batch in batches:
-        with torch.no_grad():
+    with training.trainee.scoring():
+        for batch in batches:
             losses = training.trainee(batch.to(training.world.device), None)["loss"].double().cpu().numpy()
-        rows = _rows_of_losses(batch, len(losses))
-        found += [(losses[rows == row].mean(), batch.samples_R[row]) for row in np.unique(rows)]
-    training.trainee.train()
+            rows = _rows_of_losses(batch, len(losses))
+            found += [(losses[rows == row].mean(), batch.samples_R[row]) for row in np.unique(rows)]
     everywhere = [pair for pairs in training.world.gather(found) for pair in pairs]
     bad = [pair for pair in everywhere if not math.isfinite(pair[0])]
     worst = sorted(bad or everywhere, key=lambda pair: (-pair[0] if math.isfinite(pair[0]) else 0, pair[1]))

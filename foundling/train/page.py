@@ -19,6 +19,7 @@ REPORT_FILE = "report.html"
 _SMOOTH_FROM = 20
 """Fewer points than this are a line as they are."""
 _MOST_INCIDENTS = 30
+_DONE = {"warn": "taken", "skip": "skipped"}
 _LOG_FROM = 3.0
 """A curve whose highest value is so many times its lowest is drawn on a log axis."""
 
@@ -54,9 +55,7 @@ def incidents(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
         {
             "step": line["step"],
             "finding": line["guard/finding"].replace("_", " ").replace("non", "not"),
-            "done": f"back to step {line['guard/back_to']:,}"
-            if "guard/back_to" in line
-            else _DONE[line["guard/action"]],
+            "done": _DONE.get(line["guard/action"]) or f"back to step {line['guard/back_to']:,}",
             "loss": _figure(line["guard/loss"]),
             "gradient_norm": _figure(line["guard/gradient_norm"]),
             "rows": "; ".join(line["guard/rows"]),
@@ -66,9 +65,6 @@ def incidents(metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
     left_out = f" The last {_MOST_INCIDENTS} of {len(found)} are shown." if len(found) > _MOST_INCIDENTS else ""
     passed = found[-1]["guard/batches_passed_over"] if found else 0
     return {"incidents": rows, "incidents_note": f"{passed} batches were passed over (train.guard).{left_out}"}
-
-
-_DONE = {"warn": "told alone", "skip": "skipped"}
 
 
 def _figure(value: float | str) -> str:

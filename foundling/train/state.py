@@ -1,5 +1,7 @@
 """What a run is made of while it trains, and what a checkpoint holds of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from foundling.data.rows import Samples
 from foundling.objectives.base import Objective, Scale
 from foundling.optim.base import Optimizer
 from foundling.optim.schedules.base import Schedule
+from foundling.parallel.apply import reshard
 from foundling.parallel.checkpoint import Piece, load_pieces, piece_of, save_pieces
 from foundling.parallel.world import World
 from foundling.train.guard import Guard
@@ -35,6 +38,17 @@ class Trainee(nn.Module):
         if scale is None:
             return self._objective.scores(self.model, batch)  # type: ignore[arg-type]
         return self._objective.loss(self.model, batch, scale, self._compiled)  # type: ignore[arg-type]
+
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """Forward passes alone, without dropout, gradients or traces in the training."""
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train()
+            reshard(self)
 
 
 @dataclass

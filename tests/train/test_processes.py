@@ -95,6 +95,7 @@ def test_a_signal_writes_a_checkpoint_and_resume_goes_on(
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(tiny_recipe: Make, tiny_data: Data, tmp_path: Path) -> None:
     keys = {"train.length": "20 steps", "optimizer.lr": 1e-3, "train.log_every": 1, "evaluate.every": "10 steps"}
+    keys |= {"train.average": {"kind": "ema", "decay": 0.9}}
     one = pretrain(tiny_recipe("one", **keys))
     recipe = write(tiny_data("two", **keys), tmp_path / "two.yaml")
     output = torchrun(2, "-m", "foundling", "pretrain", recipe)
@@ -102,7 +103,7 @@ def test_two_processes_learn_what_one_does(tiny_recipe: Make, tiny_data: Data, t
     assert output.count("done:") == 1, "one process speaks"
     first, second = metrics_of(one.folder), metrics_of(folder)
     assert [line["step"] for line in first] == [line["step"] for line in second]
-    for key in ("train/loss", "train/gradient_norm", "valid/loss", "valid/bits_per_byte"):
+    for key in ("train/loss", "train/gradient_norm", "valid/loss", "valid/bits_per_byte", "average/loss"):
         values = [[line[key] for line in lines if key in line] for lines in (first, second)]
         np.testing.assert_allclose(values[1], values[0], atol=1e-4, err_msg=key)
     assert checkpoints(folder)[-1].name == "checkpoint-20"

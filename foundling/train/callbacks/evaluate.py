@@ -116,8 +116,7 @@ def score_rows(training: Training, rows: list[tuple[Row, float]]) -> tuple[dict[
     names = [f"loss/{i}" for i in range(len(training.data.valid))]
     totals = {name: torch.zeros(2, dtype=torch.float64) for name in names}
     num_bytes = 0.0
-    training.trainee.eval()
-    with torch.no_grad():
+    with training.trainee.scoring():
         # every process takes every data_size-th group, and all the same number of groups: FSDP2 gathers together
         groups = [rows[i : i + size] for i in range(0, len(rows), size)]
         rounds = -(-len(groups) // world.data_size)
@@ -134,7 +133,6 @@ def score_rows(training: Training, rows: list[tuple[Row, float]]) -> tuple[dict[
                 totals[name] = totals.get(name, torch.zeros_like(found)) + (found if mine < len(groups) else 0 * found)
             if mine < len(groups):
                 num_bytes += sum(share for _, share in group)
-    training.trainee.train()
     flat = torch.cat([*totals.values(), torch.tensor([num_bytes], dtype=torch.float64)])
     *sums, num_bytes = world.sum(flat.to(world.device)).tolist()
     return {name: (sums[2 * i], sums[2 * i + 1]) for i, name in enumerate(totals)}, num_bytes
