@@ -201,21 +201,28 @@ def _print_figures(corpus: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from foundling.corpus.report import size
+    from foundling.core.errors import UserError
+    from foundling.corpus.report import WORDS, size
+
+    def sizes(sums: dict[str, int], end: str = "") -> tuple[str, str, str]:
+        return f"{sums[f'num_documents{end}']:,}", size(sums[f"num_bytes{end}"]), f"{sums[f'num_words{end}']:,}"
 
     counts = corpus.manifest["counts"]
-    table = Table("", "documents", "text", "changed", "dropped", box=None, pad_edge=False, header_style="dim")
-    for column in table.columns[1:4]:
+    if "num_words" not in counts:
+        raise UserError(f"{corpus.dir} must tell its words", got="a corpus of an older foundling", do="build it again")
+    table = Table("", "documents", "text", "tokens", "changed", "dropped", box=None, pad_edge=False, header_style="dim")
+    for column in table.columns[1:5]:
         column.justify = "right"
-    table.add_row("read", f"{counts['num_documents_read']:,}", size(counts["num_bytes_read"]))
+    table.add_row("read", *sizes(counts, "_read"))
     for step in counts["steps"]:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in step["dropped"].items())
         changed = f"{step['num_changed']:,}" if step.get("num_changed") else ""
-        table.add_row(step["step"], f"{step['num_documents']:,}", size(step["num_bytes"]), changed, reasons)
-    for split, pair in counts["splits"].items():
-        table.add_row(f"= {split}", f"{pair['num_documents']:,}", size(pair["num_bytes"]), style="bold")
+        table.add_row(step["step"], *sizes(step), changed, reasons)
+    for split, sums in counts["splits"].items():
+        table.add_row(f"= {split}", *sizes(sums), style="bold")
     console = Console(highlight=False)
     console.print(table)
+    console.print(WORDS, style="dim")
     for problem in counts["problems"].values():
         console.print(f"{problem['count']:,} {problem['meaning']}", markup=False)
     console.print(str(corpus.dir), markup=False, soft_wrap=True)

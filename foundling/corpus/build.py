@@ -46,7 +46,7 @@ STEPS = "corpus.steps"
 Progress = Callable[[int, int, int], None]
 """Called with (bytes of the input files read so far, their total, documents kept so far)."""
 
-_FORMAT_VERSION = 3  # raised when the same settings would give another folder
+_FORMAT_VERSION = 4  # raised when the same settings would give another folder
 _NOT_OF_THE_RESULT = {"workers", "engine"}
 _SMALL_BYTES = 8 << 20  # below, starting worker processes (a second) costs more than they save
 

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from foundling.core.config import PartConfig
 from foundling.corpus.document import Document, Drop
-from foundling.corpus.rows import READ, Columns, Place
+from foundling.corpus.rows import READ, Columns, Place, sizes_of
 from foundling.corpus.segment import is_step, shown, take
 from foundling.corpus.shards import DROPPED, PROBLEMS, ShardWriter
 from foundling.corpus.steps.base import CorpusStep, SurveyStep
@@ -98,7 +97,7 @@ class Consumer:
     def _admit(self, step: CorpusStep, batch: pa.RecordBatch, drops: "_Drops") -> pa.RecordBatch:
         kind, notes = self._tally.steps[-1]
         stays = batch["num_characters"].is_valid().to_pylist()
-        ids, sizes = batch["id"].to_pylist(), pc.binary_length(batch["text"]).to_pylist()
+        ids, sizes = batch["id"].to_pylist(), sizes_of(batch)
         signatures = batch["signature"].to_pylist()
         for index in list(compress(range(batch.num_rows), stays)):
             drop = step.admit(signatures[index])
@@ -120,9 +119,9 @@ class Consumer:
         stays = batch["num_characters"].is_valid()
         indices = list(compress(range(batch.num_rows), stays.to_pylist()))
         reached = batch.filter(stays)
-        sizes, consumed = pc.binary_length(reached["text"]).to_pylist(), reached["consumed_bytes"].to_pylist()
+        consumed = reached["consumed_bytes"].to_pylist()
         rows = zip(*(reached[name].to_pylist() for name in _TEXT_COLUMNS), strict=True)
-        for index, row, num_bytes, passed in zip(indices, rows, sizes, consumed, strict=True):
+        for index, row, size, passed in zip(indices, rows, sizes_of(reached), consumed, strict=True):
             id, text, source, domain, language, meta = row
             given: dict[str, Any] = {} if meta == "{}" else json.loads(meta)
             document = Document(id, text, source, domain, language, None, given)
@@ -133,13 +132,13 @@ class Consumer:
                 notes.drop(drops[index][1], id, drops[index][2])
                 continue
             if answer is document:
-                notes.kept(num_bytes)
+                notes.kept(size)
             else:
-                document, _ = take(notes, document, answer, num_bytes)
+                document, size = take(notes, document, answer, size)
             if document.meta is not given:
                 meta = json.dumps(document.meta, ensure_ascii=True)
             tags = (document.source, document.domain, document.language, meta)
-            columns.add(document.id, document.text, *tags, None, None, None, None, passed, 0, 0)
+            columns.add(document.id, document.text, *tags, None, None, None, None, passed, 0, 0, size.num_words)
         return columns.batch(), number
 
 
@@ -179,7 +178,7 @@ def _signatures(chunks: Chunks) -> Iterator[bytes]:
 def _as_read(batch: pa.RecordBatch, number: int) -> pa.RecordBatch:
     """Rows as the next segment reads them. number: of the first row in the segment."""
     num_rows = batch.num_rows
-    columns = {name: batch[name] for name in (*_TEXT_COLUMNS, "consumed_bytes")}
+    columns = {name: batch[name] for name in (*_TEXT_COLUMNS, "consumed_bytes", "num_words")}
     columns["file"] = pa.array(np.zeros(num_rows, np.int64))
     columns["row"] = pa.array(np.arange(number, number + num_rows))
     for name in ("problem", "detail", "line", "count"):

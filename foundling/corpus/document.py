@@ -1,7 +1,7 @@
 """The unit of a corpus: one document with its tags."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,15 @@ class Document:
         """The document with another text and what was found on the way; itself where nothing differs or was found."""
         told = {name: count for name, count in found.items() if count}
         return self if text == self.text and not told else replace(self, text=text, found=told)
+
+
+class Size(NamedTuple):
+    """How much text a document has."""
+
+    num_bytes: int
+    """In UTF-8."""
+    num_words: int
+    """By `scripts.words_of`."""
 
 
 @dataclass(frozen=True, slots=True)

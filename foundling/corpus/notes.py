@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
-from foundling.corpus.document import Drop
+from foundling.corpus.document import Drop, Size
 from foundling.corpus.redaction import Redactor
 
 SAMPLE_CHARACTERS = 240
@@ -22,23 +22,35 @@ _MAX_SAMPLES = 5
 
 
 class StepNotes:
-    """Figures of one step. All sizes are UTF-8 bytes of text. redactor: says what may be shown of changes."""
+    """Figures of one step. redactor: says what may be shown of changes."""
 
-    __slots__ = ("changes", "dropped", "found", "num_bytes", "num_changed", "num_documents", "redactor", "samples")
+    __slots__ = (
+        "changes",
+        "dropped",
+        "found",
+        "num_bytes",
+        "num_changed",
+        "num_documents",
+        "num_words",
+        "redactor",
+        "samples",
+    )
 
     def __init__(self, redactor: Redactor | None = None) -> None:
         self.redactor = redactor or Redactor()
         self.num_documents = 0  # that the step kept
         self.num_bytes = 0
+        self.num_words = 0
         self.num_changed = 0
         self.found: dict[str, int] = {}
         self.dropped: dict[str, int] = {}
         self.changes: list[list[Any]] = []  # [rank, id, before, after]
         self.samples: dict[str, list[list[Any]]] = {}  # reason -> [rank, id, detail, beginning]
 
-    def kept(self, num_bytes: int) -> None:
+    def kept(self, size: Size) -> None:
         self.num_documents += 1
-        self.num_bytes += num_bytes
+        self.num_bytes += size.num_bytes
+        self.num_words += size.num_words
 
     def changed(self, id: str, before: str, after: str) -> None:
         self.num_changed += 1
@@ -60,14 +72,15 @@ class StepNotes:
 
     def plain(self) -> list[Any]:
         """Plain data for JSON, as `merge` takes it."""
-        figures = [self.num_documents, self.num_bytes, self.num_changed]
+        figures = [self.num_documents, self.num_bytes, self.num_words, self.num_changed]
         return [*figures, self.found, self.dropped, self.changes, self.samples]
 
     def merge(self, plain: list[Any]) -> None:
         """Adds what another one noted."""
-        num_documents, num_bytes, num_changed, found, dropped, changes, samples = plain
+        num_documents, num_bytes, num_words, num_changed, found, dropped, changes, samples = plain
         self.num_documents += num_documents
         self.num_bytes += num_bytes
+        self.num_words += num_words
         self.num_changed += num_changed
         self.find(found)
         for reason, count in dropped.items():
@@ -84,6 +97,7 @@ class StepNotes:
         return {
             "num_documents": self.num_documents,
             "num_bytes": self.num_bytes,
+            "num_words": self.num_words,
             "dropped": dict(sorted(self.dropped.items())),
             "num_changed": self.num_changed,
             "found": dict(sorted(self.found.items())),

@@ -13,6 +13,13 @@ from foundling.corpus.diff import pieces, visible
 
 _MAX_TAGS = 40
 _PRIVACY = "privacy"
+_SIZES = ("num_documents", "num_bytes", "num_words")
+
+WORDS = (
+    "a token is here a word: a run of letters and digits or, in scripts without spaces (Chinese, Japanese, Thai, Lao, "
+    "Khmer, Burmese), one character"
+)
+"""What is counted as a token where no tokenizer is known yet."""
 
 
 def render(counts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -22,6 +29,7 @@ def render(counts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
         name=_name(list(counts["sources"])),
         lead=_lead(counts),
         figures=_figures(counts),
+        words=WORDS,
         stages=_stages(counts),
         drops=_drops(counts),
         changes=_changes(counts),
@@ -102,6 +110,7 @@ def _figures(counts: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [
         (f"{counts['num_documents']:,}", f"documents kept of {counts['num_documents_read']:,}"),
         (size(counts["num_bytes"]), f"of text kept of {size(counts['num_bytes_read'])}"),
+        (f"{counts['num_words']:,}", f"tokens (words) kept of {counts['num_words_read']:,}"),
         (f"{splits['train']['num_documents']:,}", f"train documents, {size(splits['train']['num_bytes'])}"),
         (f"{splits['valid']['num_documents']:,}", f"valid documents, {size(splits['valid']['num_bytes'])}"),
     ]
@@ -126,22 +135,20 @@ def _figures(counts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _stages(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What was read, then what each step left, took and changed, with shares of what was read."""
-    documents, num_bytes = counts["num_documents_read"], counts["num_bytes_read"]
-    rows = [{"name": "read", "num_documents": documents, "num_bytes": num_bytes, "dropped": 0, "changed": 0}]
+    read = {name: counts[f"{name}_read"] for name in _SIZES}
+    rows: list[dict[str, Any]] = [{"name": "read", **read, "dropped": 0, "changed": 0}]
     rows += [
         {
             "name": step["step"],
-            "num_documents": step["num_documents"],
-            "num_bytes": step["num_bytes"],
+            **{name: step[name] for name in _SIZES},
             "dropped": sum(step["dropped"].values()),
             "changed": step["num_changed"],
         }
         for step in counts["steps"]
     ]
     for row in rows:
-        row["document_share"] = _share(row["num_documents"], documents)
-        row["dropped_share"] = _share(row["dropped"], documents)
-        row["byte_share"] = _share(row["num_bytes"], num_bytes)
+        row["dropped_share"] = _share(row["dropped"], read["num_documents"])
+        row["share"] = {name: _share(row[name], read[name]) for name in _SIZES}
     return rows
 
 
@@ -225,16 +232,13 @@ def _other_summaries(counts: Mapping[str, Any]) -> list[tuple[str, list[tuple[st
     return found
 
 
-def _largest(pairs: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
-    top = max(pair["num_bytes"] for pair in pairs.values()) or 1
-    order = sorted(pairs.items(), key=lambda item: (-item[1]["num_bytes"], item[0]))
-    rows = [{"name": name, **pair, "share": pair["num_bytes"] / top} for name, pair in order[:_MAX_TAGS]]
-    if len(order) > _MAX_TAGS:
-        rest = [pair for _, pair in order[_MAX_TAGS:]]
-        documents, num_bytes = (sum(pair[key] for pair in rest) for key in ("num_documents", "num_bytes"))
-        share = min(1.0, num_bytes / top)
-        name = f"{len(rest)} others"
-        rows.append({"name": name, "num_documents": documents, "num_bytes": num_bytes, "share": share})
+def _largest(tags: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    top = max(sums["num_bytes"] for sums in tags.values()) or 1
+    order = sorted(tags.items(), key=lambda item: (-item[1]["num_bytes"], item[0]))
+    rows = [{"name": name, **sums, "share": sums["num_bytes"] / top} for name, sums in order[:_MAX_TAGS]]
+    if rest := [sums for _, sums in order[_MAX_TAGS:]]:
+        sums = {name: sum(tag[name] for tag in rest) for name in _SIZES}
+        rows.append({"name": f"{len(rest)} others", **sums, "share": min(1.0, sums["num_bytes"] / top)})
     return rows
 
 

@@ -7,8 +7,10 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from foundling.core.config import PartConfig
+from foundling.corpus.document import Size
 from foundling.corpus.inputs import Inputs
 from foundling.corpus.readers.base import Problem, Record
 from foundling.corpus.streams import Stream
@@ -29,6 +31,7 @@ READ = pa.schema(
         ("consumed_bytes", pa.int64()),  # of the input files, since the row before
         ("file", pa.int64()),  # the row's place: number of the file, and number of the row in it
         ("row", pa.int64()),
+        ("num_words", pa.int64()),  # of the text, where they are counted already: in all segments after the first
     ]
 )
 CLEANED = pa.schema(
@@ -80,6 +83,12 @@ class Columns:
         return pa.RecordBatch.from_arrays(arrays, schema=READ)
 
 
+def sizes_of(batch: pa.RecordBatch) -> list[Size]:
+    """Of each row's text, in rows of `CLEANED`."""
+    num_bytes = pc.binary_length(batch["text"]).to_pylist()
+    return [Size(*pair) for pair in zip(num_bytes, batch["num_words"].to_pylist(), strict=True)]
+
+
 def read_batches(
     files: Inputs,
     tags: Tags,
@@ -105,13 +114,14 @@ def read_batches(
                 found = _LINE.match(item.detail)
                 line = int(found[1]) if found else None
                 what = (item.kind, item.detail, line, item.count)
-                columns.add(name, None, source, domain, None, None, *what, progress, number, row)
+                columns.add(name, None, source, domain, None, None, *what, progress, number, row, None)
             else:
                 meta = json.dumps(item.meta, ensure_ascii=True) if item.meta else "{}"
                 id = name + item.suffix
                 if tags.by_field:
                     source, domain = tags.of(file, item.meta)
-                columns.add(id, item.text, source, domain, None, meta, None, None, None, None, progress, number, row)
+                text = (id, item.text, source, domain, None, meta)
+                columns.add(*text, None, None, None, None, progress, number, row, None)
             if columns.is_full:
                 yield columns.batch()
                 columns = Columns()

@@ -31,6 +31,8 @@ UNSPACED = HAN + KANA + "\u3105-\u312f" + _SOUTH_EAST_ASIAN
 """Letters of the scripts that put no spaces between words."""
 LATIN = "A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u02af\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a"
 """Latin letters."""
+JOINERS = "'\u2019\u2011-"
+"""Apostrophes and hyphens, which stand inside a word where one stands between letters."""
 
 _UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
 _LATIN_RUN = re.compile(f"[{LATIN}]+")
@@ -76,16 +78,21 @@ def words_of(text: str) -> list[str]:
 @cache
 def _any_words() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     """What texts with combining marks hold; words of a text without them; and with them, which takes longer."""
-    # Python's \w has no combining marks, without which words of Hindi or Arabic with vowels fall to pieces.
-    marks = [code for code in range(0x300, 0x1E950) if category(chr(code)) in ("Mn", "Mc", "Me")] + [0x200C, 0x200D]
+    marks = combining_marks()
     near = f"[{_ranges(code for code in marks if code < 0x10000)}]"
     # The engine looks up a character below U+10000 in a table, and above compares it with a range after the other.
     far = "[\U00010000-\U0001e94f]"
     mark = f"(?:{near}|(?={far})[{_ranges(code for code in marks if code >= 0x10000)}])"
     run = rf"[^\W{UNSPACED}]"
-    without = rf"[{UNSPACED}]|{run}+(?:['’‑-]{run}+)*"
-    with_marks = rf"[{UNSPACED}]{mark}*|{run}(?:{run}|{mark}|['’‑-](?={run}))*"
+    without = rf"[{UNSPACED}]|{run}+(?:[{JOINERS}]{run}+)*"
+    with_marks = rf"[{UNSPACED}]{mark}*|{run}(?:{run}|{mark}|[{JOINERS}](?={run}))*"
     return re.compile(f"{near}|{far}"), re.compile(without), re.compile(with_marks)
+
+
+def combining_marks() -> list[int]:
+    """The code points that belong to the letter before them: marks of all scripts, and the two joiners of no width."""
+    # Python's \w has no combining marks, without which words of Hindi or Arabic with vowels fall to pieces.
+    return [code for code in range(0x300, 0x1E950) if category(chr(code)) in ("Mn", "Mc", "Me")] + [0x200C, 0x200D]
 
 
 def _ranges(codes: Iterable[int]) -> str:

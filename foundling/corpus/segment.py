@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from foundling.core.config import PartConfig
-from foundling.corpus.document import Document, Drop
+from foundling.corpus.document import Document, Drop, Size
 from foundling.corpus.notes import SAMPLE_CHARACTERS, StepNotes
 from foundling.corpus.redaction import Redactor
 from foundling.corpus.rows import CLEANED, READ
 from foundling.corpus.steps.base import CorpusStep, DocumentStep, SurveyStep
+from foundling.corpus.word_counts import count_words
 
 
 class Segment:
@@ -41,38 +42,42 @@ class Segment:
         """Rows of `READ` to as many rows of `CLEANED`. A dropped row keeps its text's beginning, as it may be shown."""
         rows = _Rows(batch)
         notes = [StepNotes(self._redactor) for _ in self._steps]
-        read = [0, 0]  # documents, bytes
         for index, document in rows.documents():
-            num_bytes = rows.sizes[index]
-            read[0] += 1
-            read[1] += num_bytes
+            size = rows.sizes[index]
             for (kind, step), note in zip(self._steps, notes, strict=True):
                 answer = step.apply(document)
                 if answer is document:  # most documents at most steps
-                    note.kept(num_bytes)
+                    note.kept(size)
                     continue
                 if isinstance(answer, Drop):
                     drop, sample = shown(answer, document, self._redactor)
                     note.drop(drop, document.id, sample)
                     rows.drop(index, kind, drop, sample)
                     break
-                document, num_bytes = take(note, document, answer, num_bytes)
+                document, size = take(note, document, answer, size)
             else:
-                rows.put(index, document, self._signer.signature(document) if self._signer else None)
+                rows.put(index, document, size.num_words, self._signer.signature(document) if self._signer else None)
+        num_read = batch.num_rows - batch["text"].null_count
+        read = [num_read, sum(size.num_bytes for size in rows.sizes), sum(size.num_words for size in rows.sizes)]
         told = {"read": read, "steps": [note.plain() for note in notes]}
         return rows.batch(json.dumps(told), self._is_last)
 
 
-def take(note: StepNotes, document: Document, answer: Document, num_bytes: int) -> tuple[Document, int]:
-    """Notes what a step made of a document of `num_bytes`; the document that goes on, and its bytes."""
+def take(note: StepNotes, document: Document, answer: Document, size: Size) -> tuple[Document, Size]:
+    """Notes what a step made of a document of this size; the document that goes on, and its size."""
     if answer.found:
         note.find(answer.found)
         answer = replace(answer, found={})  # else the next step's unchanged answer would tell it again
     if answer.text != document.text:
         note.changed(document.id, document.text, answer.text)
-        num_bytes = len(answer.text) if answer.text.isascii() else len(answer.text.encode())
-    note.kept(num_bytes)
-    return answer, num_bytes
+        size = _size_of(answer.text)
+    note.kept(size)
+    return answer, size
+
+
+def _size_of(text: str) -> Size:
+    (num_words,) = count_words([text])
+    return Size(len(text) if text.isascii() else len(text.encode()), num_words)
 
 
 def shown(drop: Drop, document: Document, redactor: Redactor) -> tuple[Drop, str]:
@@ -89,7 +94,13 @@ class _Rows:
         self._batch = batch
         self._texts, self._metas, self._languages = (batch[n].to_pylist() for n in ("text", "meta", "language"))
         self._sources, self._domains = batch["source"].to_pylist(), batch["domain"].to_pylist()
-        self.sizes: list[int] = pc.fill_null(pc.binary_length(batch["text"]), 0).to_pylist()
+        num_bytes = pc.fill_null(pc.binary_length(batch["text"]), 0).to_pylist()
+        self._num_words: list[int] = (
+            count_words([text or "" for text in self._texts])
+            if batch["num_words"].null_count
+            else batch["num_words"].to_pylist()
+        )
+        self.sizes = [Size(*pair) for pair in zip(num_bytes, self._num_words, strict=True)]
         self._changed: set[str] = set()
         self._columns: dict[str, list[Any]] = {
             name: [None] * batch.num_rows
@@ -125,10 +136,11 @@ class _Rows:
         self._texts[index] = sample
         self._changed.add("text")
 
-    def put(self, index: int, document: Document, signature: bytes | None) -> None:
+    def put(self, index: int, document: Document, num_words: int, signature: bytes | None) -> None:
         """The document as the steps left it. Only its text, tags and meta are looked at."""
         self._columns["num_characters"][index] = len(document.text)
         self._columns["signature"][index] = signature
+        self._num_words[index] = num_words
         for name, values, value in (
             ("text", self._texts, document.text),
             ("source", self._sources, document.source),
@@ -148,6 +160,7 @@ class _Rows:
         for name, values in (lists | {"meta": self._metas}).items():
             if name in self._changed:
                 columns[name] = pa.array(values, pa.large_string())
+        columns["num_words"] = pa.array(self._num_words, pa.int64())
         num_rows = self._batch.num_rows
         columns |= {name: pa.array(values, CLEANED.field(name).type) for name, values in self._columns.items()}
         columns["content_hash"] = (

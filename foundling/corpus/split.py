@@ -1,11 +1,14 @@
 """Train or valid: decided by a document's text alone, so equal texts always stand on the same side."""
 
 from hashlib import sha256
+from itertools import compress
 from pathlib import Path
 
 import pyarrow as pa
 
+from foundling.corpus.document import Size
 from foundling.corpus.shards import DOCUMENTS, ShardWriter, read_shards
+from foundling.corpus.word_counts import count_words
 
 SPLITS = ("train", "valid")
 
@@ -43,8 +46,8 @@ class Splitter:
         return None
 
 
-def move(documents: Path, content_hash: bytes, old: str, new: str) -> list[int]:
-    """Moves every document with this text from one split's shards to the other's; gives the bytes of each.
+def move(documents: Path, content_hash: bytes, old: str, new: str) -> list[Size]:
+    """Moves every document with this text from one split's shards to the other's; gives the size of each.
 
     Streams the old split once. The new split has no shards before.
     """
@@ -52,12 +55,14 @@ def move(documents: Path, content_hash: bytes, old: str, new: str) -> list[int]:
     renamed.mkdir()
     for path in sorted(documents.glob(f"{old}-*.parquet")):
         path.rename(renamed / path.name)
-    sizes: list[int] = []
+    sizes: list[Size] = []
     with ShardWriter(documents, old, DOCUMENTS) as staying, ShardWriter(documents, new, DOCUMENTS) as moving:
         for batch in read_shards(renamed, old, 1024):
             data = [text.encode() for text in batch["text"].to_pylist()]
             goes = [sha256(text).digest() == content_hash for text in data]
-            sizes += [len(text) for text, yes in zip(data, goes, strict=True) if yes]
+            moved_data = list(compress(data, goes))
+            num_words = count_words([text.decode() for text in moved_data])
+            sizes += [Size(len(text), count) for text, count in zip(moved_data, num_words, strict=True)]
             staying.write(batch.filter(pa.array([not yes for yes in goes])))
             moved = batch.filter(pa.array(goes))
             at = moved.schema.get_field_index("split")

@@ -18,7 +18,7 @@ from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
 from foundling.corpus.consumer import Consumer
 from foundling.corpus.redaction import Redactor
-from foundling.corpus.rows import START, Place
+from foundling.corpus.rows import START, Place, sizes_of
 from foundling.corpus.segment import Segment, segments
 from foundling.corpus.shards import DOCUMENTS, ShardWriter
 from foundling.corpus.split import Splitter, move
@@ -124,8 +124,7 @@ def _write_documents(batches: Iterator[pa.RecordBatch], documents: Path, splitte
         for batch in batches:
             splits = [splitter.split_of(content_hash) for content_hash in batch["content_hash"].to_pylist()]
             tags = zip(*(batch[name].to_pylist() for name in ("source", "domain", "language")), strict=True)
-            sizes, lengths = pc.binary_length(batch["text"]).to_pylist(), batch["num_characters"].to_pylist()
-            for row in zip(tags, splits, sizes, lengths, strict=True):
+            for row in zip(tags, splits, sizes_of(batch), batch["num_characters"].to_pylist(), strict=True):
                 kept.add(*row)
             tagged = batch.append_column("split", pa.array(splits, pa.string()))
             for name, writer in (("train", train), ("valid", valid)):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foundling.core.log import logger
+from foundling.corpus.document import Size
 from foundling.corpus.notes import StepNotes
 from foundling.corpus.readers.base import PROBLEMS
 from foundling.corpus.redaction import Redactor
@@ -21,8 +22,8 @@ _MAX_LINE_RUNS = 10_000
 """Line numbers (or runs of them) that the manifest lists of one kind of problem; `problems/*.parquet` has them all."""
 
 
-def _pair(num_documents: int = 0, num_bytes: int = 0) -> dict[str, int]:
-    return {"num_documents": num_documents, "num_bytes": num_bytes}
+def _sums() -> dict[str, int]:
+    return {"num_documents": 0, "num_bytes": 0, "num_words": 0}
 
 
 class Problems:
@@ -92,18 +93,19 @@ def _runs(lines: Sequence[int]) -> list[str]:
 
 
 class SegmentTally:
-    """One segment's figures. All sizes are UTF-8 bytes of text. redactor: says what may be shown in samples."""
+    """One segment's figures. redactor: says what may be shown in samples."""
 
     def __init__(self, steps: Sequence[str], redactor: Redactor | None = None) -> None:
         self.redactor = redactor or Redactor()
-        self.read = _pair()
+        self.read = _sums()
         self.steps = [(kind, StepNotes(self.redactor)) for kind in steps]
         self.problems = Problems()
         self.summary: dict[str, Any] | None = None  # of the step that knows other documents, the last one
 
     def merge(self, told: Mapping[str, Any]) -> None:
         """Adds what a `Segment` noted on a batch."""
-        _add(self.read, told["read"][1], told["read"][0])
+        num_documents, *size = told["read"]
+        _add(self.read, Size(*size), num_documents)
         for (_, notes), plain in zip(self.steps, told["steps"], strict=False):
             notes.merge(plain)
 
@@ -126,28 +128,27 @@ class KeptTally:
     """Figures of the documents that stay."""
 
     def __init__(self) -> None:
-        self.splits = {split: _pair() for split in SPLITS}
+        self.splits = {split: _sums() for split in SPLITS}
         self.tags: dict[str, dict[str, dict[str, int]]] = {"sources": {}, "domains": {}, "languages": {}}
         self._lengths: Counter[int] = Counter()
 
-    def add(self, tags: Sequence[str | None], split: str, num_bytes: int, num_characters: int) -> None:
+    def add(self, tags: Sequence[str | None], split: str, size: Size, num_characters: int) -> None:
         """tags: source, domain and language."""
-        _add(self.splits[split], num_bytes)
-        for pairs, value in zip(self.tags.values(), tags, strict=True):
+        _add(self.splits[split], size)
+        for sums, value in zip(self.tags.values(), tags, strict=True):
             if value is not None:
-                _add(pairs.setdefault(value, _pair()), num_bytes)
+                _add(sums.setdefault(value, _sums()), size)
         self._lengths[num_characters.bit_length()] += 1
 
-    def moved(self, old: str, new: str, sizes: Sequence[int]) -> None:
-        for num_bytes in sizes:
-            _add(self.splits[new], num_bytes)
-            _add(self.splits[old], -num_bytes, -1)
+    def moved(self, old: str, new: str, sizes: Sequence[Size]) -> None:
+        for size in sizes:
+            _add(self.splits[new], size)
+            _add(self.splits[old], Size(-size.num_bytes, -size.num_words), -1)
 
     def figures(self) -> dict[str, Any]:
         """`lengths`: [fewest characters, number of documents] by octave."""
         return {
-            "num_documents": sum(split["num_documents"] for split in self.splits.values()),
-            "num_bytes": sum(split["num_bytes"] for split in self.splits.values()),
+            **{name: sum(split[name] for split in self.splits.values()) for name in _sums()},
             "splits": self.splits,
             **{tag: dict(sorted(values.items())) for tag, values in self.tags.items()},
             "lengths": [[1 << bits - 1 if bits else 0, count] for bits, count in sorted(self._lengths.items())],
@@ -171,20 +172,20 @@ def counts(segments: Sequence[SegmentTally], kept: KeptTally) -> dict[str, Any]:
     for segment in segments:
         for kind, notes in segment.steps:
             figures = notes.figures()
-            given = {"num_documents_in": before["num_documents"], "num_bytes_in": before["num_bytes"]}
+            given = {f"{name}_in": before[name] for name in _sums()}
             steps.append({"step": kind, **given, **figures})
             before = figures
         if segment.summary is not None:
             steps[-1]["summary"] = segment.summary
     return {
-        "num_documents_read": segments[0].read["num_documents"],
-        "num_bytes_read": segments[0].read["num_bytes"],
+        **{f"{name}_read": value for name, value in segments[0].read.items()},
         **kept.figures(),
         "steps": steps,
         "problems": dict(sorted(segments[0].problems.kinds.items())),
     }
 
 
-def _add(pair: dict[str, int], num_bytes: int, num_documents: int = 1) -> None:
-    pair["num_documents"] += num_documents
-    pair["num_bytes"] += num_bytes
+def _add(sums: dict[str, int], size: Size, num_documents: int = 1) -> None:
+    sums["num_documents"] += num_documents
+    sums["num_bytes"] += size.num_bytes
+    sums["num_words"] += size.num_words

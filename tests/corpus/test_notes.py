@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundling.corpus.document import Document, Drop
+from foundling.corpus.document import Document, Drop, Size
 from foundling.corpus.notes import StepNotes
 from foundling.corpus.segment import take
 from foundling.corpus.tally import Problems
@@ -25,11 +25,12 @@ def noted(events: list[tuple[str, int]]) -> StepNotes:
     for kind, i in events:
         document = Document(f"in.jsonl:{i}", f"text {i}", "s", "d")
         if kind == "kept":
-            notes.kept(i)
+            notes.kept(Size(i, 2 * i))
         elif kind == "drop":
             notes.drop(Drop("short" if i % 2 else "long", f"{i}"), document.id, document.text)
         else:
-            take(notes, document, document.with_text(f"text {i}!" if kind == "changed" else document.text, marks=i), 6)
+            text = f"text {i}!" if kind == "changed" else document.text
+            take(notes, document, document.with_text(text, marks=i), Size(6, 2))
     return notes
 
 
@@ -42,6 +43,7 @@ def test_notes_merge_in_any_order(events: list[tuple[str, int]], cuts: list[int]
     assert merged.figures() == whole
     assert list(merged.figures()["dropped"]) == ["long", "short"]
     assert whole["num_documents"] == 20 + 40 + 5
+    assert whole["num_words"] == 2 * sum(range(20)) + 2 * (40 + 5)
     assert (whole["num_changed"], len(whole["changes"])) == (40, 10)
     assert whole["found"] == {"marks": sum(range(40)) + sum(range(5))}
     assert whole["dropped"] == {"long": 15, "short": 15}

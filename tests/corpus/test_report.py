@@ -55,6 +55,13 @@ def test_page(source: Path, tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(" in page
     for word in ("duplicate", "too_few_words", "malformed line", "news.jsonl", "43", "prefers-color-scheme: dark"):
         assert word in page
+    assert "a token is here a word" in page
+    counts = open_corpus(tmp_path / "out").manifest["counts"]
+    tokens = [counts["num_words_read"], *(step["num_words"] for step in counts["steps"])]
+    rows = re.findall(r'<span class="name"><code>(\w+)</code>.*?((?:<span class="n">[^<]*</span>)+)', page, re.S)
+    assert [name for name, _ in rows] == ["read", "unicode", "furniture", "quality", "length", "exact"]
+    assert [re.findall(r">([^<]+)</span>", cells)[2] for _, cells in rows] == [f"{number:,}" for number in tokens]
+    assert tokens[0] > tokens[-1] > 0
 
 
 def test_build_and_report_commands(source: Path, tmp_path: Path) -> None:
@@ -68,6 +75,10 @@ def test_build_and_report_commands(source: Path, tmp_path: Path) -> None:
     assert [step["kind"] for step in settings["steps"]] == ["unicode", "length", "exact"]
     shown = CliRunner().invoke(app, ["report", out])
     assert "= valid" in shown.output
+    counts = open_corpus(Path(out)).manifest["counts"]
+    for sums in (counts["steps"][1], counts["splits"]["train"]):
+        assert re.search(rf" {sums['num_documents']} +\S+ k?B +{sums['num_words']} ", shown.output)
+    assert "a token is here a word" in " ".join(shown.output.split())
     assert "1 lines left out: not a JSON object" in shown.output
     dropped = CliRunner().invoke(app, ["report", out, "--dropped", "length.too_short", "--limit", "2"])
     assert dropped.output.count("news.jsonl:") == 2

@@ -61,6 +61,7 @@ def test_both_sides_hold_something(tmp_path: Path, num_documents: int, fraction:
         assert found
         assert corpus.num_documents(split) == len(found)
         assert corpus.num_bytes(split) == sum(len(text) for text in found)
+        assert corpus.manifest["counts"]["splits"][split]["num_words"] == 2 * len(found)
         assert all(document.split == split for document in corpus.documents(split))
     assert sorted(path.stem for path in (corpus.dir / "documents").iterdir()) == ["train-00000", "valid-00000"]
 

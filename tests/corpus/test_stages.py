@@ -13,6 +13,7 @@ from foundling.core.errors import UserError
 from foundling.corpus.build import Config, build_corpus
 from foundling.corpus.folder import Corpus
 from foundling.corpus.notes import EXCERPT_CHARACTERS, excerpts
+from foundling.corpus.scripts import words_of
 from foundling.corpus.shards import dropped_rows
 from foundling.corpus.steps import length
 from tests.corpus.made_steps import FirstConfig, MaskConfig, RareConfig
@@ -78,6 +79,10 @@ def test_a_survey_knows_all_before_it_decides(
     counts = corpus.manifest["counts"]
     assert [step["step"] for step in counts["steps"]] == [step.kind for step in steps]
     assert counts["steps"][-1]["num_documents"] == len(wanted)
+    assert counts["num_words_read"] == counts["steps"][0]["num_words_in"] == sum(len(words_of(text)) for text in given)
+    num_words = sum(len(words_of(text)) for text in wanted)
+    assert counts["steps"][-1]["num_words"] == counts["num_words"] == num_words
+    assert counts["splits"]["train"]["num_words"] == counts["sources"]["a"]["num_words"] == num_words
     assert counts["num_bytes"] == sum(len(text) for text in wanted)
     for before, after in zip(counts["steps"], counts["steps"][1:], strict=False):
         assert (before["num_documents"], before["num_bytes"]) == (after["num_documents_in"], after["num_bytes_in"])
