@@ -52,6 +52,7 @@ def test_the_source_waits_for_a_slow_consumer(monkeypatch: pytest.MonkeyPatch) -
 
 def test_batches_larger_than_the_bound_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "IN_FLIGHT_BYTES", 1)
+    monkeypatch.setattr(engine, "PATIENCE_SECONDS", 1.0)
     got = engine.run_segment(lambda: batches(12, 1000, []), STEPS, True, 2)
     assert sum(batch.num_rows for batch in got) == 36
 

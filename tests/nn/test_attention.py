@@ -86,7 +86,18 @@ def test_sdpa_is_the_formula(lengths: list[int], heads: int, groups: int, seen: 
     )
 
 
-@pytest.mark.xdist_group("compile")
+def assert_blockwise_is_sdpa(lengths: list[int], heads: int, groups: int, seen: dict[str, Any]) -> None:
+    tensors, seen = inputs(lengths, heads, groups), cut(seen, lengths)
+    weights = torch.randn(sum(lengths), heads, WIDTH, generator=torch.Generator().manual_seed(1))
+    results = []
+    for kernel in ("sdpa", "blockwise"):
+        out = run(tensors, lengths, kernel, **seen)
+        results.append((out.detach(), *torch.autograd.grad((out * weights).sum(), tensors)))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(two, one, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("eager_kernels")
 @pytest.mark.parametrize("block_rows", [256, 4])
 @pytest.mark.parametrize("seen", SEEN)
 @pytest.mark.parametrize(("lengths", "heads", "groups"), SHAPES)
@@ -100,14 +111,17 @@ def test_blockwise_is_sdpa_value_and_gradients(
 ) -> None:
     """Blocks of 4 make rows of 5 to 11 tokens span several: the path of rows longer than BLOCK_ROWS."""
     monkeypatch.setattr(blockwise, "BLOCK_ROWS", block_rows)
-    tensors, seen = inputs(lengths, heads, groups), cut(seen, lengths)
-    weights = torch.randn(sum(lengths), heads, WIDTH, generator=torch.Generator().manual_seed(1))
-    results = []
-    for kernel in ("sdpa", "blockwise"):
-        out = run(tensors, lengths, kernel, **seen)
-        results.append((out.detach(), *torch.autograd.grad((out * weights).sum(), tensors)))
-    for one, two in zip(*results, strict=True):
-        torch.testing.assert_close(two, one, atol=1e-5, rtol=1e-5)
+    assert_blockwise_is_sdpa(lengths, heads, groups, seen)
+
+
+@pytest.mark.usefixtures("compiled_kernels")
+@pytest.mark.xdist_group("compile")
+@pytest.mark.parametrize("seen", SEEN)
+def test_compiled_blockwise_is_sdpa_value_and_gradients(seen: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows in a group and alone, of several blocks, heads that share keys. No two sizes agree, which torch would take
+    for a law of theirs and compile anew where it ends."""
+    monkeypatch.setattr(blockwise, "BLOCK_ROWS", 5)
+    assert_blockwise_is_sdpa([7, 7, 7, 11], 6, 2, seen)
 
 
 @pytest.mark.xdist_group("compile")

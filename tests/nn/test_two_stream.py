@@ -76,12 +76,8 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("variant", ["plain", "relative", "segments"])
-@pytest.mark.parametrize("rows", ROWS)
-def test_fast_is_plain(rows: str, variant: str) -> None:
+def assert_fast_is_plain(rows: str, variant: str) -> None:
     streams = random_streams(*ROWS[rows])
-    if rows == "content":
-        assert streams.num_content == len(streams.place_U)
     results = []
     for function in (plain_two_stream, blockwise_two_stream):
         x = inputs(streams, torch.float32)
@@ -96,3 +92,30 @@ def test_fast_is_plain(rows: str, variant: str) -> None:
             assert found[name] is None, name
         else:
             torch.testing.assert_close(found[name], grad, atol=2e-5, rtol=1e-5, msg=name)
+
+
+@pytest.mark.usefixtures("eager_kernels")
+@pytest.mark.parametrize("variant", ["plain", "relative", "segments"])
+@pytest.mark.parametrize("rows", ROWS)
+def test_fast_is_plain(rows: str, variant: str) -> None:
+    if rows == "content":
+        streams = random_streams(*ROWS[rows])
+        assert streams.num_content == len(streams.place_U)
+    assert_fast_is_plain(rows, variant)
+
+
+@pytest.mark.usefixtures("compiled_kernels")
+@pytest.mark.xdist_group("compile")
+@pytest.mark.parametrize(
+    ("rows", "variant"),
+    [
+        ("equal", "plain"),
+        ("equal", "relative"),
+        ("equal", "segments"),
+        ("memory", "segments"),
+        ("content", "plain"),
+    ],
+)
+def test_compiled_fast_is_plain(rows: str, variant: str) -> None:
+    """Each kernel and each of its optional inputs; rows in a group and alone, with memory, and without queries."""
+    assert_fast_is_plain(rows, variant)
