@@ -12,7 +12,7 @@ class Config(WritingConfig):
     kind: str = "summarization"
     """Name of the part."""
 
-    metric: ClassVar[str] = "rouge_l"
+    metric: ClassVar[str] = "rougeL"
     roles: ClassVar[tuple[str, str]] = ("document", "summary")
 
     def build(self, tokenizer: Tokenizer, body: Any, facts: Facts) -> "Summarization":

@@ -109,3 +109,10 @@ def test_long_texts_are_cut_to_what_the_model_holds() -> None:
 def test_rows_that_make_no_example(row: dict[str, Any]) -> None:
     with pytest.raises(RowFault, match=r"its (source|target) must be text"):
         Config(train=("x",)).example(row, known=True)
+
+
+def test_the_best_summaries_are_told_by_rouge(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "train.jsonl", [{"document": r["source"], "summary": r["target"]} for r in ROWS])
+    data = {"kind": "summarization", "train": str(path), "dev": str(path), "max_target": 8, "prompt": "w6 {source} w6"}
+    run = finetune(recipe(tmp_path / "run", base_folder(tmp_path, "gpt"), data, length="2 steps"))
+    assert 0 <= run.summary["dev"]["rougeL"] <= 1
