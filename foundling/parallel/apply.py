@@ -1,7 +1,8 @@
-"""A model's parallel plan, applied: tensor parallel, then compile, then FSDP2, in this order (torchtitan's, too).
+"""A model's parallel plan, applied: tensor parallel, recompute, compile, FSDP2, in this order (torchtitan's, too).
 
-Compile sees local tensors only, because tensor parallel has already split the layers, and FSDP2 comes last, because
-it must gather and free the parameters around what is compiled.
+Compile sees local tensors only, because tensor parallel has already split the layers, and what is computed again,
+because it decides what a compiled block keeps. FSDP2 comes last, because it must gather and free the parameters around
+what is compiled.
 """
 
 import fnmatch
@@ -18,6 +19,7 @@ from torch.distributed.tensor.parallel import (
     SequenceParallel,
     parallelize_module,
 )
+from torch.utils.checkpoint import checkpoint
 
 from foundling.core.errors import UserError
 from foundling.nn.dropout import draws
@@ -52,6 +54,26 @@ def apply_tensor_parallel(model: nn.Module, plan: Mapping[str, str], num_units: 
                         raise UserError(f"parallel.tensor must divide {name}'s {split // unit} units", got=degree)
                 styles[name] = _STYLES[style]()
     parallelize_module(model, world.mesh["tensor"], styles)
+
+
+def recompute_blocks(blocks: Sequence[nn.Module]) -> None:
+    """Activation checkpointing (Chen et al. 2016, arXiv:1604.06174, section 3), in place: each block keeps its input
+    alone and is computed again in the backward pass, with the random numbers (dropout) of the first time.
+
+    It costs a forward pass more, a third of a step. Names of parameters stay, for it is a block's method that changes.
+    UserError: there is no block.
+    """
+    if not blocks:
+        raise UserError("train.recompute needs a model with blocks", got="one without", do="take it out")
+    for block in blocks:
+        block.forward = _computed_again(block.forward, draws(block))  # type: ignore[method-assign]
+
+
+def _computed_again(forward: Callable[..., Any], draws_numbers: bool) -> Callable[..., Any]:
+    def again(*inputs: Any) -> Any:  # a function of ours, for the compiler skips torch's own and what they call
+        return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=draws_numbers)
+
+    return again
 
 
 def compile_blocks(blocks: Sequence[nn.Module], *, any_size: bool) -> None:

@@ -1,7 +1,7 @@
 """Recipe to live objects, in the one order that works for every engine.
 
-meta device -> tensor parallel -> compile -> FSDP2 -> to_empty -> initial or loaded weights -> optimizer -> copies.
-(Wrapping by PEFT comes before tensor parallel, activation checkpointing before compile.)
+meta device -> tensor parallel -> recompute -> compile -> FSDP2 -> to_empty -> initial or loaded weights -> optimizer ->
+copies. (Wrapping by PEFT comes before tensor parallel.)
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from foundling.nn.init import place_
 from foundling.objectives.base import Objective
 from foundling.optim.base import Optimizer, OptimizerConfig
 from foundling.optim.schedules.base import ScheduleConfig
-from foundling.parallel.apply import apply_sharding, apply_tensor_parallel, compile_blocks
+from foundling.parallel.apply import apply_sharding, apply_tensor_parallel, compile_blocks, recompute_blocks
 from foundling.parallel.world import World
 from foundling.train.dial import default_lr
 from foundling.train.machine import choose_precision
@@ -95,6 +95,8 @@ def assemble(
     precision = choose_precision(settings.precision, world.device)
     trainee = Trainee(model, objective, settings.compiled)
     apply_tensor_parallel(model, model.parallel_plan, model.config.groups, world)
+    if recipe.train.recompute:
+        recompute_blocks(model.blocks())
     if settings.compiled:
         compile_blocks(model.blocks(), any_size=any_size)
     model.set_kernel("varlen" if world.device.type == "cuda" else "blockwise" if settings.compiled else "sdpa")

@@ -233,6 +233,10 @@ class Stepping(Strict):
     """Type of the matrix products; weights and optimizer state are fp32. auto: bf16 where it measures faster."""
     compile: bool | Literal["auto"] = "auto"
     """Whether blocks are compiled. auto: where a compiler is found and the run is long enough to win it back."""
+    recompute: bool = False
+    """Whether the backward pass computes each block again instead of keeping what it computed (activation
+    checkpointing): about a third more time, and memory for one block instead of all. The same is learnt, to the bit
+    uncompiled; compiled bf16 blocks round elsewhere."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest gradient norm; a larger gradient is scaled down to it."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None

@@ -4,6 +4,7 @@ Arguments: what to do, and a folder. Each process asserts; a failed assertion is
 """
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -17,18 +18,20 @@ from foundling.objectives.causal import Causal
 from foundling.optim.adamw import Config as AdamWConfig
 from foundling.optim.base import Optimizer
 from foundling.parallel import checkpoint
-from foundling.parallel.apply import apply_sharding, apply_tensor_parallel
+from foundling.parallel.apply import apply_sharding, apply_tensor_parallel, recompute_blocks
 from foundling.parallel.checkpoint import load_pieces, piece_of, save_pieces
 from foundling.parallel.world import World, enter_world
 from foundling.train.state import Trainee
 from tests.parallel.small import VARIANTS, batch, model, reference
 
 
-def trainee(variant: str, world: World) -> tuple[Gpt, Trainee]:
+def trainee(variant: str, world: World, recompute: bool = False) -> tuple[Gpt, Trainee]:
     with torch.device("meta"):
         net = model(variant)
     wrapped = Trainee(net, Causal(), compiled=False)
     apply_tensor_parallel(net, net.parallel_plan, net.config.groups, world)
+    if recompute:
+        recompute_blocks(net.blocks())
     apply_sharding(wrapped, net.blocks(), world, torch.float32)
     wrapped.to_empty(device="cpu")
     net.initialize(torch.Generator().manual_seed(0))
@@ -36,8 +39,8 @@ def trainee(variant: str, world: World) -> tuple[Gpt, Trainee]:
 
 
 def same_as_one_process(world: World, degree: int) -> None:
-    for variant in VARIANTS:
-        net, wrapped = trainee(variant, world)
+    for variant, recompute in product(VARIANTS, (False, True)):
+        net, wrapped = trainee(variant, world, recompute)
         loss, norm, gradients, weights = reference(variant)
         split = {n: p for n, p in net.named_parameters() if isinstance(p, DTensor) and p.device_mesh.ndim == 2}
         if degree == 1:
