@@ -25,7 +25,7 @@ from foundling.train.dial import default_lr
 from foundling.train.machine import choose_precision
 from foundling.train.prepare import Data
 from foundling.train.recipe import Recipe
-from foundling.train.settings import Settings, row_length_of, settle
+from foundling.train.settings import Settings, row_lengths_of, settle
 from foundling.train.start import fill, fill_embedding, start_weights, with_dropout
 from foundling.train.state import Trainee, Training
 
@@ -37,7 +37,7 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     """All live objects of a run at its first step. settings: those of the run to resume; None: settled now."""
     objective = _objective(recipe, data)
     resumed = settings is not None
-    row_length = settings.row_length if settings else row_length_of(recipe)
+    row_length = settings.row_length if settings else max(row_lengths_of(recipe))
     rows = objective.samples(data.train, None, row_length=row_length, seed=recipe.seed)
     start = start_weights(recipe, data)
     config: Any = start.config if start is not None else recipe.model.fields(data.tokenizer.vocab_size, rows.row_length)
@@ -66,7 +66,8 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
         if recipe.model.embeddings is not None and not resumed:
             fill_embedding(model, recipe.model.embeddings, data, recipe.seed)
 
-    any_size = len(samples) > 1 or _lengths_differ(samples[0])
+    sizes = {(stretch.row_length, stretch.micro_batch_rows) for stretch in settings.stretches}
+    any_size = len(sizes) > 1 or _lengths_differ(samples[0])
     return assemble(
         recipe, data, folder, world, settings, model=model, objective=objective, samples=samples, any_size=any_size,
         fill_weights=fill_all, adamw_lr=default_lr(config.width, goes_on=start is not None),
@@ -153,22 +154,26 @@ def _samples(
     recipe: Recipe, data: Data, objective: Objective, rows: Samples, settings: Settings, world: World
 ) -> list[Samples]:
     """The order of the rows in each stretch of the run, now that its length is known. rows: the order by size alone."""
-    if not settings.phases:
-        # what a mixture limits or changes on the way is known once the run's length is
-        course = data.mixture.phases(rows.rows_per_stream, settings.total_steps * settings.batch_rows)
-        return [objective.samples(data.train, course, row_length=settings.row_length, seed=recipe.seed)]
-    if not data.mixture.is_plain:
-        raise UserError(
-            "corpus.changes and corpus.max_epochs count over a run whose rows have one length",
-            got="train.phases beside them",
-            do="leave one of the two out, or train in two runs (model.from)",
-        )
-    found = []
-    for stretch in settings.stretches:
+    stretches = settings.stretches
+    for stretch in stretches:
         if stretch.batch_rows % world.data_size:
             raise UserError(
                 f"the batch of {stretch.batch_rows} rows must fall evenly over the processes", got=world.data_size
             )
+    if len({stretch.row_length for stretch in stretches}) == 1:
+        # what a mixture limits or changes on the way is known once the run's length is
+        num_samples = settings.tokens_at(settings.total_steps) // settings.row_length
+        course = data.mixture.phases(rows.rows_per_stream, num_samples)
+        one = objective.samples(data.train, course, row_length=settings.row_length, seed=recipe.seed)
+        return [one] * len(stretches)
+    if not data.mixture.is_plain:
+        raise UserError(
+            "corpus.changes and corpus.max_epochs count over a run whose rows have one length",
+            got="train.phases of several beside them",
+            do="leave one of the two out, or train in two runs (model.from)",
+        )
+    found = []
+    for stretch in stretches:
         by_size = objective.samples(data.train, None, row_length=stretch.row_length, seed=recipe.seed)
         course = data.mixture.phases(by_size.rows_per_stream, None)
         found.append(objective.samples(data.train, course, row_length=stretch.row_length, seed=recipe.seed))

@@ -104,8 +104,7 @@ def rows_of_step(training: Training, step: int) -> list[Row]:
     world, number = training.world, training.settings.stretch_at(step)
     stretch, samples = training.settings.stretches[number], training.samples[number]
     share = stretch.batch_rows // world.data_size
-    batch = step - stretch.first_step + training.guard.passed_over[number]
-    first = batch * stretch.batch_rows + world.data_rank * share
+    first = training.settings.first_sample(step, training.guard.passed_over) + world.data_rank * share
     return [samples[sample] for sample in range(first, first + share)]
 
 

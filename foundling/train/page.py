@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -71,13 +71,13 @@ def _figure(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-def curve(metrics: Sequence[dict[str, Any]], name: str, x_per_step: float = 1.0) -> list[Point]:
-    """(steps × x_per_step, value) of every finite value of a metric."""
+def curve(metrics: Sequence[dict[str, Any]], name: str, x_at: Callable[[int], float] = float) -> list[Point]:
+    """(what a step stands for: itself, or tokens; value) of every finite value of a metric."""
     found = []
     for line in metrics:
         value = line.get(name)
         if isinstance(value, int | float) and math.isfinite(value):
-            found.append((float(line["step"] * x_per_step), float(value)))
+            found.append((float(x_at(line["step"])), float(value)))
     return found
 
 

@@ -190,13 +190,15 @@ def _sizes() -> dict[str, dict[str, Any]]:
     return yaml.safe_load(files("foundling.models").joinpath("sizes.yaml").read_text(encoding="utf-8"))
 
 
-class LengthPhase(Strict):
-    """A part of the run with rows of its own length."""
+class Phase(Strict):
+    """A part of the run with rows or batches of its own size."""
 
     share: Annotated[float, Field(gt=0, le=1)]
     """Share of the run's steps, in (0, 1]."""
-    sequence_length: Annotated[Count, Field(ge=2)]
-    """Tokens of a row."""
+    sequence_length: Annotated[Count, Field(ge=2)] | None = None
+    """Tokens of a row; None: train.sequence_length."""
+    batch: Annotated[Duration, length_of("tokens", "examples")] | None = None
+    """The whole batch of a step, in tokens or rows; None: train.batch."""
 
 
 class Guard(Strict):
@@ -258,9 +260,10 @@ class Train(Stepping):
     """How long to train; None: 20 tokens a weight."""
     sequence_length: Annotated[Count, Field(ge=2)] | None = None
     """Tokens of a row; None: by depth."""
-    phases: tuple[LengthPhase, ...] = ()
-    """Row lengths one after another, instead of sequence_length, with as many tokens a step in each: BERT's
-    [{share: 0.9, sequence_length: 128}, {share: 0.1, sequence_length: 512}]."""
+    phases: tuple[Phase, ...] = ()
+    """Row lengths or batches one after another. BERT's rows, with as many tokens a step in each: [{share: 0.9,
+    sequence_length: 128}, {share: 0.1, sequence_length: 512}]; a ramp: [{share: 0.3, batch: 8K tokens}, {share: 0.7,
+    batch: 32K tokens}]. Lengths in tokens (of a warm-up, between evaluations) count at the run's mean batch."""
     batch: Annotated[Duration, length_of("tokens", "examples")] | None = None
     """The whole batch of a step over all processes, in tokens or rows (`examples`); None: by length."""
 
@@ -271,10 +274,14 @@ class Train(Stepping):
         total = sum(phase.share for phase in self.phases)
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the shares of phases must add up to 1; got {total:g}")
-        if self.sequence_length is not None:
-            raise ValueError("give either sequence_length or phases")
-        if self.batch is not None and self.batch.unit != "tokens":
-            raise ValueError(f"with phases, batch must be in tokens; got {self.batch}")
+        for key in ("sequence_length", "batch"):
+            if getattr(self, key) is not None and all(getattr(phase, key) is not None for phase in self.phases):
+                raise ValueError(f"give either {key} or phases that each have their own")
+        if all(phase.sequence_length is None and phase.batch is None for phase in self.phases):
+            raise ValueError("a phase must have a sequence_length or a batch of its own; got shares alone")
+        one_length = len({phase.sequence_length or self.sequence_length for phase in self.phases}) == 1
+        if self.batch is not None and self.batch.unit != "tokens" and not one_length:
+            raise ValueError(f"with phases of several row lengths, batch must be in tokens; got {self.batch}")
         return self
 
 

@@ -5,6 +5,7 @@ not there (a run that was killed, a run without samples) is left out of the page
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from foundling.core.files import read_json, read_manifest, write_text
 from foundling.core.units import human
 from foundling.data.store import KIND as TOKEN_STORE
 from foundling.train.page import REPORT_FILE, both, chart, curve, duration, incidents, read_metrics, shown, template
+from foundling.train.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class _Folder:
     def settled(self) -> dict[str, Any]:
         return self.manifest["settings"]["settled"]
 
-    @property
-    def tokens_per_step(self) -> int:
-        return self.settled["row_length"] * self.settled["batch_rows"]
+    @cached_property
+    def settings(self) -> Settings:
+        return Settings(**self.settled)
 
     def last(self, name: str) -> float | None:
         """The newest value of a metric that is a finite number, or None."""
@@ -43,7 +45,7 @@ class _Folder:
 
     def curve(self, name: str) -> list[Point]:
         """(tokens seen, value) of every finite value of a metric."""
-        return curve(self.metrics, name, self.tokens_per_step)
+        return curve(self.metrics, name, self.settings.tokens_at)
 
 
 def write_report(folder: Path) -> Path:
@@ -96,7 +98,7 @@ def _lead(run: _Folder) -> str:
     what = f"{human(run.manifest['counts']['weights'])} weights, {family}, trained by {recipe['objective']['kind']}"
     step = max((line["step"] for line in run.metrics), default=0)
     if run.summary.get("finished"):
-        return f"{what}: {total:,} steps of {run.tokens_per_step:,} tokens, finished."
+        return f"{what}: {total:,} steps of {run.settings.tokens_per_step:,.0f} tokens, finished."
     if run.summary:
         return f"{what}: stopped after step {run.summary['steps']:,} of {total:,}; --resume goes on."
     return f"{what}: at step {step:,} of {total:,}, not finished."

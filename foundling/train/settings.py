@@ -1,6 +1,8 @@
 """What a recipe leaves open, settled for this model, this data and this machine."""
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,7 +26,7 @@ _COMPILE_WINS_AFTER_SECONDS = 45
 
 @dataclass(frozen=True)
 class Stretch:
-    """Consecutive steps whose rows have one length."""
+    """Consecutive steps whose rows have one length and whose batches have one size."""
 
     first_step: int
     row_length: int
@@ -34,8 +36,8 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Settings:
-    """Numbers of a run that stay the same when it is resumed, on whatever machine. Of several row lengths, the first
-    numbers are those of the longest."""
+    """Numbers of a run that stay the same when it is resumed, on whatever machine. Of several stretches, the first
+    numbers are those of the longest rows, and of these of the largest batch."""
 
     row_length: int
     batch_rows: int
@@ -45,11 +47,34 @@ class Settings:
     precision: str
     compiled: bool
     phases: list[dict[str, int]] = field(default_factory=list)
-    """The fields of each `Stretch`, in order; empty: one row length for the whole run."""
+    """The fields of each `Stretch`, in order; empty: one for the whole run."""
 
     @property
-    def tokens_per_step(self) -> int:
-        return self.row_length * self.batch_rows
+    def tokens_per_step(self) -> float:
+        """Tokens of a step, the mean over the run where batches differ."""
+        return self.tokens_at(self.total_steps) / self.total_steps
+
+    def tokens_at(self, step: int) -> int:
+        """Tokens of the first `step` steps."""
+        return sum(count * stretch.batch_rows * stretch.row_length for stretch, count in self._counted(step))
+
+    def first_sample(self, step: int, passed_over: Sequence[int]) -> int:
+        """Number of a step's first sample in the order of its row length: stretches of one length go on in it.
+
+        passed_over: batches of each stretch that a guard passed over.
+        """
+        number = self.stretch_at(step)
+        length = self.stretches[number].row_length
+        counted = zip(self._counted(step)[: number + 1], passed_over, strict=False)
+        return sum((count + more) * s.batch_rows for (s, count), more in counted if s.row_length == length)
+
+    def _counted(self, step: int) -> list[tuple[Stretch, int]]:
+        """Each stretch with how many of the first `step` steps lie in it."""
+        ends = [*(stretch.first_step for stretch in self.stretches[1:]), step]
+        return [
+            (stretch, max(0, min(end, step) - stretch.first_step))
+            for stretch, end in zip(self.stretches, ends, strict=True)
+        ]
 
     @property
     def stretches(self) -> list[Stretch]:
@@ -65,13 +90,10 @@ class Settings:
         return asdict(self)
 
 
-def row_length_of(recipe: Recipe) -> int:
-    """Tokens of a row, of the longest where there are several: the recipe's, or the dial's."""
-    if recipe.train.phases:
-        return max(phase.sequence_length for phase in recipe.train.phases)
-    if recipe.train.sequence_length is not None:
-        return recipe.train.sequence_length
-    return dial.default_row_length(recipe.model.depth or 6)
+def row_lengths_of(recipe: Recipe) -> list[int]:
+    """Tokens of a row in each phase of a run: the phase's, the recipe's, or the dial's."""
+    own = recipe.train.sequence_length or dial.default_row_length(recipe.model.depth or 6)
+    return [phase.sequence_length or own for phase in recipe.train.phases] or [own]
 
 
 def settle(
@@ -85,18 +107,20 @@ def settle(
     device: torch.device,
 ) -> tuple[Settings, Precision]:
     """Settings of a new run. data_size: processes that share each batch."""
-    row_length = rows.row_length
     length = recipe.train.length or Duration(dial.default_tokens(num_weights), "tokens")
-    run_tokens = _tokens_of(length, recipe, rows)
-    batch_rows = _batch_rows(recipe, row_length, run_tokens, data_size)
+    shapes = _shapes(recipe, rows.row_length, _tokens_of(length, recipe, rows), data_size)
+    row_length, batch_rows = max(shapes)
     if rows.num_rows < batch_rows:
         raise UserError(
             f"the training text must fill one batch of {batch_rows * row_length:,} tokens",
             got=f"{rows.num_rows * row_length:,} tokens",
             do="give more text or a smaller train.batch",
         )
-    tokens_per_step = batch_rows * row_length
-    total_steps = length.steps(tokens_per_step=tokens_per_step, steps_per_epoch=rows.num_rows / batch_rows)
+    shares = [phase.share for phase in recipe.train.phases] or [1.0]
+    mean = math.fsum(share * tokens * number for share, (tokens, number) in zip(shares, shapes, strict=True))
+    tokens_per_step = round(mean / math.fsum(shares), 6)  # shares are sums of decimals: 0.9 + 0.1
+    steps_per_epoch = rows.num_rows * row_length / tokens_per_step
+    total_steps = length.steps(tokens_per_step=tokens_per_step, steps_per_epoch=steps_per_epoch)
     if total_steps < 1:
         raise UserError("train.length must be at least one step", got=str(length))
     precision = choose_precision(recipe.train.precision, device)
@@ -109,12 +133,13 @@ def settle(
         lr=_peak_lr(recipe, dial.default_lr(width, goes_on=recipe.model.start is not None), width),
         precision=precision.name,
         compiled=_compiled(recipe, seconds, device),
-        phases=_phases(recipe, tokens_per_step, total_steps, data_size, device),
+        phases=_phases(recipe, shapes, total_steps, data_size, device),
     )
-    epochs = total_steps * batch_rows / rows.num_rows
+    num_tokens = settings.tokens_at(total_steps)
+    epochs = num_tokens / (rows.num_rows * row_length)
     logger.info(
         "training: %s weights, %s steps of %s tokens (%s tokens, %.2f epochs), peak rate %g, %s%s",
-        human(num_weights), f"{total_steps:,}", f"{tokens_per_step:,}", human(total_steps * tokens_per_step), epochs,
+        human(num_weights), f"{total_steps:,}", f"{settings.tokens_per_step:,.0f}", human(num_tokens), epochs,
         settings.lr, settings.precision, ", compiled" if settings.compiled else "",
     )  # fmt: skip
     return settings, precision
@@ -175,8 +200,24 @@ def _tokens_of(length: Duration, recipe: Recipe, rows: Samples) -> float:
     return length.value * per_step
 
 
-def _batch_rows(recipe: Recipe, row_length: int, run_tokens: float, data_size: int) -> int:
+def _shapes(recipe: Recipe, longest: int, run_tokens: float, data_size: int) -> list[tuple[int, int]]:
+    """Row length and rows of a step in each phase, or those of the whole run. A phase without a batch of its own has
+    as many tokens a step as the run's batch of the longest rows."""
     batch = recipe.train.batch or Duration(dial.default_batch_tokens(int(run_tokens)), "tokens")
+    if not recipe.train.phases:
+        return [(longest, _batch_rows(batch, longest, data_size))]
+    found = []
+    for phase, length in zip(recipe.train.phases, row_lengths_of(recipe), strict=True):
+        if phase.batch is not None:
+            rows = _batch_rows(phase.batch, length, data_size)
+        else:
+            tokens = _batch_rows(batch, longest, data_size) * longest
+            rows = max(1, round(tokens / length / data_size)) * data_size
+        found.append((length, rows))
+    return found
+
+
+def _batch_rows(batch: Duration, row_length: int, data_size: int) -> int:
     wanted = batch.value if batch.unit == "examples" else batch.value / row_length
     per_process = round(wanted / data_size)
     if per_process < 1:
@@ -189,14 +230,13 @@ def _batch_rows(recipe: Recipe, row_length: int, run_tokens: float, data_size: i
 
 
 def _phases(
-    recipe: Recipe, tokens_per_step: int, total_steps: int, data_size: int, device: torch.device
+    recipe: Recipe, shapes: list[tuple[int, int]], total_steps: int, data_size: int, device: torch.device
 ) -> list[dict[str, int]]:
-    """The recipe's phases as stretches of steps, each of about `tokens_per_step`."""
+    """The recipe's phases as stretches of steps."""
     found, share = [], 0.0
-    for phase in recipe.train.phases:
-        rows = max(1, round(tokens_per_step / phase.sequence_length / data_size)) * data_size
-        micro = _micro_batch_rows(recipe, phase.sequence_length, rows // data_size, device)
-        found.append(Stretch(round(share * total_steps), phase.sequence_length, rows, micro))
+    for phase, (length, rows) in zip(recipe.train.phases, shapes, strict=False):
+        micro = _micro_batch_rows(recipe, length, rows // data_size, device)
+        found.append(Stretch(round(share * total_steps), length, rows, micro))
         share += phase.share
     ends = [*(stretch.first_step for stretch in found[1:]), total_steps]
     if any(end <= stretch.first_step for stretch, end in zip(found, ends, strict=False)):

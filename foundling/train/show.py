@@ -23,7 +23,7 @@ from foundling.data.rows import Row
 from foundling.tokenizers.base import Tokenizer
 from foundling.train.prepare import Data, documents_of_row, prepare
 from foundling.train.recipe import Recipe
-from foundling.train.settings import row_length_of
+from foundling.train.settings import row_lengths_of
 
 _SURVEYED_ROWS = 64
 """Rows behind the figures at the top."""
@@ -92,7 +92,7 @@ def look(recipe: Recipe, *, first: int = 0, num_rows: int = 4) -> Look:
     data = prepare(recipe, recipe.folder)
     config: Any = recipe.objective
     objective = config.build(data.tokenizer)
-    row_length = recipe.train.phases[0].sequence_length if recipe.train.phases else row_length_of(recipe)
+    row_length = row_lengths_of(recipe)[0]
     samples = objective.samples(data.train, None, row_length=row_length, seed=recipe.seed)
     beginning = replace(data.mixture, max_epochs=None, changes=()).phases(samples.rows_per_stream, None)
     samples = objective.samples(data.train, beginning, row_length=row_length, seed=recipe.seed)
