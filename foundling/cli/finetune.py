@@ -23,6 +23,9 @@ def finetune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check recipe and files, show the plan, train nothing.")
     ] = False,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Suggest a learning rate: a short run with rising rates, in NAME-find-lr.")
+    ] = False,
 ) -> None:
     import yaml
 
@@ -35,6 +38,12 @@ def finetune(
     if dry_run:
         console.print(yaml.safe_dump(resolved(read), sort_keys=False, allow_unicode=True).rstrip())
         plan(read)
+        return
+    if find_lr:
+        from foundling.cli._find_lr import tell_lr
+        from foundling.train.finetune import Finetuning
+
+        tell_lr(read, Finetuning(), resume)
         return
     run = train(read, resume=resume)
     if run.stop_signal is not None:

@@ -25,6 +25,9 @@ def pretrain(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check recipe and data, show the plan, train nothing.")
     ] = False,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Suggest a learning rate: a short run with rising rates, in NAME-find-lr.")
+    ] = False,
 ) -> None:
     import yaml
 
@@ -37,6 +40,12 @@ def pretrain(
 
         console.print(yaml.safe_dump(resolved(read), sort_keys=False, allow_unicode=True).rstrip())
         plan(read)
+        return
+    if find_lr:
+        from foundling.cli._find_lr import tell_lr
+        from foundling.train.pretrain import Pretraining
+
+        tell_lr(read, Pretraining(), resume)
         return
     from foundling.train.pretrain import pretrain as train
 

@@ -37,6 +37,7 @@ def draw(
     *,
     label: str,
     log: bool = False,
+    x_log: bool = False,
     x_from_zero: bool = False,
     y_from_zero: bool = False,
     x_unit: str = "",
@@ -44,18 +45,20 @@ def draw(
 ) -> str:
     """The chart's HTML: a `div.plot` that fills the width it is given.
 
-    label: what it shows, for those who hear the page. log: a logarithmic y axis, for positive values. x_from_zero,
-    y_from_zero: the axis begins at 0. Points that are not finite (and on a log axis not positive) are left out; at
-    least one must stay.
+    label: what it shows, for those who hear the page. log, x_log: a logarithmic y or x axis, for positive values.
+    x_from_zero, y_from_zero: the axis begins at 0. Points that are not finite (and on a log axis not positive) are left
+    out; at least one must stay.
     """
-    drawn = [
-        (line, [(x, y) for x, y in line.points if math.isfinite(x) and math.isfinite(y) and (y > 0 or not log)])
-        for line in lines
-    ]
+
+    def can_stand(point: Point) -> bool:
+        x, y = point
+        return math.isfinite(x) and math.isfinite(y) and (x > 0 or not x_log) and (y > 0 or not log)
+
+    drawn = [(line, [point for point in line.points if can_stand(point)]) for line in lines]
     xs = [x for _, points in drawn for x, _ in points]
     ys = [y for _, points in drawn for _, y in points]
     assert ys, "a chart needs a point"
-    x_axis = Axis.over([*xs, 0.0] if x_from_zero else xs, pad=0.0)
+    x_axis = Axis.over([*xs, 0.0] if x_from_zero else xs, log=x_log, pad=0.0)
     y_axis = Axis.over([*ys, 0.0] if y_from_zero else ys, log=log)
 
     def at(point: Point) -> str:

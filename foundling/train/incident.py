@@ -17,6 +17,11 @@ from foundling.train.state import Training, checkpoint_at, checkpoints, load_che
 
 Action = Literal["warn", "skip", "rewind"]
 
+
+class NotFinite(UserError):
+    """A step's loss or gradient is NaN or infinite; the step was not taken."""
+
+
 _MOST_NAMED = 4
 """Rows behind an incident that are named one by one."""
 
@@ -110,7 +115,7 @@ def _rewind(training: Training) -> int:
 
 def _stopped(step: int, finding: Finding, got: str) -> UserError:
     must = "be finite" if finding == "non_finite" else "stay near those of the last steps"
-    return UserError(
+    return (NotFinite if finding == "non_finite" else UserError)(
         f"loss and gradient must {must}; step {step} was not taken",
         got=got,
         do="look at these rows, or start a new run with a lower optimizer.lr or another train.guard",

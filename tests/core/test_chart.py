@@ -27,6 +27,11 @@ def test_equal_factors_are_equal_lengths_on_a_log_axis() -> None:
     assert a - b == pytest.approx(b - c, abs=0.2)
 
 
+def test_the_other_axis_may_be_logarithmic_too() -> None:
+    drawn = path_of(draw([Line([(0, 1), (1e-6, 1), (1e-4, 2), (1e-2, 3)])], label="x", x_log=True), "main")
+    assert [x for x, _ in drawn] == pytest.approx([0, 500, 1000], abs=0.1), "what is not positive is left out"
+
+
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("values", [[3.0, 3.0], [1e-9, 2e-9], [0.9999, 1.0001], [1.0, 1e6], [2.1, 9.3], [7.0]])
 def test_an_axis_holds_its_values_and_has_ticks(values: list[float], log: bool) -> None:
