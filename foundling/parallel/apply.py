@@ -1,12 +1,13 @@
-"""A model's parallel plan, applied: tensor parallel, recompute, compile, FSDP2, in this order (torchtitan's, too).
+"""A model's parallel plan, applied: tensor parallel, compile, recompute, FSDP2, in this order.
 
-Compile sees local tensors only, because tensor parallel has already split the layers, and what is computed again,
-because it decides what a compiled block keeps. FSDP2 comes last, because it must gather and free the parameters around
-what is compiled.
+Compile sees local tensors only, because tensor parallel has already split the layers. What is computed again is the
+compiled block, so that it rounds as it did the first time. FSDP2 comes last, because it must gather and free the
+parameters around both.
 """
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,26 +57,6 @@ def apply_tensor_parallel(model: nn.Module, plan: Mapping[str, str], num_units: 
     parallelize_module(model, world.mesh["tensor"], styles)
 
 
-def recompute_blocks(blocks: Sequence[nn.Module]) -> None:
-    """Activation checkpointing (Chen et al. 2016, arXiv:1604.06174, section 3), in place: each block keeps its input
-    alone and is computed again in the backward pass, with the random numbers (dropout) of the first time.
-
-    It costs a forward pass more, a third of a step. Names of parameters stay, for it is a block's method that changes.
-    UserError: there is no block.
-    """
-    if not blocks:
-        raise UserError("train.recompute needs a model with blocks", got="one without", do="take it out")
-    for block in blocks:
-        block.forward = _computed_again(block.forward, draws(block))  # type: ignore[method-assign]
-
-
-def _computed_again(forward: Callable[..., Any], draws_numbers: bool) -> Callable[..., Any]:
-    def again(*inputs: Any) -> Any:  # a function of ours, for the compiler skips torch's own and what they call
-        return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=draws_numbers)
-
-    return again
-
-
 def compile_blocks(blocks: Sequence[nn.Module], *, any_size: bool) -> None:
     """Compiles each block by itself, in place: equal blocks share one compilation, and eager code joins them.
 
@@ -85,7 +66,25 @@ def compile_blocks(blocks: Sequence[nn.Module], *, any_size: bool) -> None:
     """
     for block in blocks:
         options: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": True}
-        block.compile(dynamic=True if any_size else None, fullgraph=True, options=options if draws(block) else None)
+        block.forward = torch.compile(  # type: ignore[method-assign]
+            block.forward, dynamic=True if any_size else None, fullgraph=True, options=options if draws(block) else None
+        )
+
+
+def recompute_blocks(blocks: Sequence[nn.Module]) -> None:
+    """Activation checkpointing (Chen et al. 2016, arXiv:1604.06174, section 3), in place: each block keeps its input
+    alone and is computed again in the backward pass, with the random numbers (dropout) of the first time.
+
+    It costs a forward pass more, a third of a step. Loss and gradients are those without it, to the bit: blocks that
+    are to be compiled must be so before, since a compiler that sees both passes fuses, and rounds, in another way.
+    UserError: there is no block.
+    """
+    if not blocks:
+        raise UserError("train.recompute needs a model with blocks", got="one without", do="take it out")
+    for block in blocks:
+        block.forward = partial(  # type: ignore[method-assign]
+            checkpoint, block.forward, use_reentrant=False, preserve_rng_state=draws(block)
+        )
 
 
 def apply_sharding(root: nn.Module, blocks: Sequence[nn.Module], world: World, dtype: torch.dtype) -> None:

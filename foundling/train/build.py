@@ -1,6 +1,6 @@
 """Recipe to live objects, in the one order that works for every engine.
 
-meta device -> tensor parallel -> recompute -> compile -> FSDP2 -> to_empty -> initial or loaded weights -> optimizer ->
+meta device -> tensor parallel -> compile -> recompute -> FSDP2 -> to_empty -> initial or loaded weights -> optimizer ->
 copies. (Wrapping by PEFT comes before tensor parallel.)
 """
 
@@ -96,10 +96,10 @@ def assemble(
     precision = choose_precision(settings.precision, world.device)
     trainee = Trainee(model, objective, settings.compiled)
     apply_tensor_parallel(model, model.parallel_plan, model.config.groups, world)
-    if recipe.train.recompute:
-        recompute_blocks(model.blocks())
     if settings.compiled:
         compile_blocks(model.blocks(), any_size=any_size)
+    if recipe.train.recompute:
+        recompute_blocks(model.blocks())
     model.set_kernel("varlen" if world.device.type == "cuda" else "blockwise" if settings.compiled else "sdpa")
     apply_sharding(trainee, model.blocks(), world, precision.dtype)
     trainee.to_empty(device=world.device)

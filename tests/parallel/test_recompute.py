@@ -24,8 +24,9 @@ def test_loss_and_gradients_are_those_without_to_the_bit(family: str, kernel: An
     losses = []
     for model in (plain, again):
         model.set_kernel(kernel)
-        losses.append(loss_of(model, family))
-        losses[-1].backward()
+        with torch.compiler.set_stance("force_eager"):  # the kernels themselves are compiled elsewhere
+            losses.append(loss_of(model, family))
+            losses[-1].backward()
     assert losses[0].item() == losses[1].item()
     expected, found = gradients(plain), gradients(again)
     assert expected.keys() == found.keys() == dict(again.named_parameters()).keys()
@@ -79,28 +80,28 @@ def test_another_block_keeps_little_more_than_its_input(family: str) -> None:
 
 
 @pytest.mark.xdist_group("compile")
-def test_a_compiled_block_keeps_less_and_drops_what_it_dropped() -> None:
+def test_a_compiled_block_rounds_and_drops_as_it_did() -> None:
     losses, found, graphs, kept = [], [], [], []
     for recompute in (False, True):
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
-        models = [tiny_model("gpt", dropout=0.3, layers=layers) for layers in (1, 2)]
+        models = [tiny_model("gpt", dropout=0.3, layers=layers).to(torch.bfloat16) for layers in (1, 2)]
         for model in models:
             model.set_kernel("blockwise")
+            compile_blocks(model.blocks(), any_size=False)
             if recompute:
                 recompute_blocks(model.blocks())
-            compile_blocks(model.blocks(), any_size=False)
         losses.append(loss_of(models[1], "gpt"))
         losses[-1].backward()
         found.append(gradients(models[1]))
         graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
         one, two = (kept_values(model, "gpt") for model in models)
         kept.append(two - one)
-    assert graphs[1] >= graphs[0], "the block itself is compiled, not only what it calls"
+    assert graphs[0] == graphs[1], "the block itself is compiled, not only what it calls"
     assert losses[0].item() == losses[1].item()
     for name, gradient in found[0].items():
-        torch.testing.assert_close(found[1][name], gradient, atol=1e-7, rtol=1e-6, msg=name)
-    assert 0 < kept[1] < 0.6 * kept[0], kept
+        assert torch.equal(found[1][name], gradient), name
+    assert 0 < kept[1] < kept[0] / 8, kept
 
 
 def test_a_model_without_blocks_is_told() -> None:
