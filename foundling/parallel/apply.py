@@ -75,8 +75,8 @@ def recompute_blocks(blocks: Sequence[nn.Module]) -> None:
     """Activation checkpointing (Chen et al. 2016, arXiv:1604.06174, section 3), in place: each block keeps its input
     alone and is computed again in the backward pass, with the random numbers (dropout) of the first time.
 
-    It costs a forward pass more, a third of a step. Loss and gradients are those without it, to the bit: blocks that
-    are to be compiled must be so before, since a compiler that sees both passes fuses, and rounds, in another way.
+    It costs a forward pass more, up to a third of a step. Loss and gradients are those without it, to the bit: blocks
+    to compile must be compiled before, since a compiler that sees both passes fuses, and rounds, in another way.
     UserError: there is no block.
     """
     if not blocks:

@@ -237,7 +237,7 @@ class Stepping(Strict):
     """Whether blocks are compiled. auto: where a compiler is found and the run is long enough to win it back."""
     recompute: bool = False
     """Whether the backward pass computes each block again instead of keeping what it computed (activation
-    checkpointing): about a third more time, and for each block the memory of its input alone. The same is
+    checkpointing): up to a third more time, and for each block the memory of its input alone. The same is
     learnt, to the bit."""
     clip: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest gradient norm; a larger gradient is scaled down to it."""
