@@ -1,6 +1,7 @@
 """The optimizer's frame: fp32 masters and state, lower-precision copies, one accumulator. Knows parameters, no models.
 
-A parameter in bf16 is a copy of its fp32 master, which lives here; a parameter in fp32 is its own master. Gradients
+A parameter in bf16 is a copy of its fp32 master, which lives here; a parameter in fp32 is its own master. That holds
+of what is not trained as well: a model computes in one type, and what is written of it is what it began with. Gradients
 are added to fp32 accumulators as soon as autograd makes them, so a step over any number of micro-batches sums in fp32.
 A rule (adamw.py, ...) says how accumulated gradients change masters. Sharded parameters (DTensor) are treated shard
 by shard: a rule works on what is local, and says what it must know of the other shards (`sum_over_shards`).
@@ -173,7 +174,7 @@ def sum_of_squares(tensor: Tensor) -> Tensor:
 
 
 class Optimizer:
-    """Masters, accumulators and state of a model's trainable parameters, and a rule that steps them."""
+    """Masters of a model's parameters, accumulators and state of those that are trained, and a rule that steps them."""
 
     def __init__(
         self,
@@ -194,13 +195,16 @@ class Optimizer:
         self.average = average
         self.compiled = compiled
         self.steps = 0
-        trainable = [(name, p) for name, p in parameters if p.requires_grad]
+        named = list(parameters)
+        trainable = [(name, p) for name, p in named if p.requires_grad]
         if not trainable:
             raise UserError("at least one parameter must be trainable", got="none")
         _every_pattern_matches(config.groups, [name for name, _ in trainable])
         matrices = {"*": None} if matrices is None else matrices
         self.slots = [self._slot(name, p, config, lr, matrices) for name, p in trainable]
         self.rule.prepare(self.slots)
+        self._frozen = {name: p for name, p in named if not p.requires_grad}
+        self._frozen_masters: dict[str, Tensor] = {}
         self._averages = [torch.zeros_like(slot.master) for slot in self.slots] if average is not None else []
         for slot in self.slots:
             if not isinstance(slot.parameter, DTensor):
@@ -251,6 +255,19 @@ class Optimizer:
             if not isinstance(slot.parameter, DTensor):
                 slot.parameter.data = slot.master.to(dtype)
                 slot.copy = slot.parameter.data
+        for name, parameter in self._frozen.items():
+            if not isinstance(parameter, DTensor):
+                # In host memory, since nothing but the model's folder is made of them.
+                self._frozen_masters[name] = parameter.detach().cpu()
+                parameter.data = parameter.detach().to(dtype)
+
+    def whole_masters(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter's fp32 weights by name, whole, those that are not trained too; every process calls it."""
+        masters = {slot.name: (slot.parameter, slot.master) for slot in self.slots}
+        masters |= {name: (p, self._frozen_masters.get(name, p)) for name, p in self._frozen.items()}
+        for name, (parameter, master) in masters.items():
+            whole = parameter.full_tensor() if isinstance(parameter, DTensor) else master
+            yield name, whole.detach()
 
     def clip_values(self, limit: float) -> None:
         """Brings every entry of the accumulated gradient into [-limit, limit]; what is not finite stays, to be told."""

@@ -105,3 +105,15 @@ def reshard(root: nn.Module) -> None:
     """
     if isinstance(root, FSDPModule):
         root.reshard()
+
+
+def trained_anew(root: nn.Module) -> None:
+    """Call it once other parameters are trained than before (`requires_grad`), in a run of several processes.
+
+    FSDP2 knows the type that a module's gradients are summed in from those of its parameters that were trained when it
+    last looked: none, where none was. It looks again when it gathers by hand.
+    """
+    for module in root.modules():
+        if isinstance(module, FSDPModule):
+            module.unshard()
+            module.reshard()

@@ -1,5 +1,6 @@
 """The processes that train together. One process is a world of one and starts no communication."""
 
+import atexit
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -79,22 +80,25 @@ class World:
         if self.mesh is not None:
             dist.barrier()
 
-    def close(self) -> None:
-        """Leaves the other processes, and lets gloo's threads come to rest before the interpreter may end.
 
-        Such a thread may still be about to drop its last reference to a tensor after the main thread has gone on; it
-        needs the interpreter's lock for that, and where the interpreter is ending by then, Python before 3.14 ends
-        the thread in a way that aborts the process ("terminate called without an active exception": 3 of 25
-        runs of four processes, 0 of 25 with this pause; destroying the group does not join the threads).
-        """
-        if dist.is_initialized():
-            dist.destroy_process_group()
-            time.sleep(_REST_SECONDS)
+def _leave() -> None:
+    """Leaves the other processes, and lets gloo's threads come to rest before the interpreter may end.
+
+    Such a thread may still be about to drop its last reference to a tensor after the main thread has gone on; it
+    needs the interpreter's lock for that, and where the interpreter is ending by then, Python before 3.14 ends
+    the thread in a way that aborts the process ("terminate called without an active exception": 3 of 25
+    runs of four processes, 0 of 25 with this pause; destroying the group does not join the threads).
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        time.sleep(_REST_SECONDS)
 
 
 def enter_world(tensor_degree: int = 1) -> World:
     """Joins the processes that `torchrun` started, or is a world of one.
 
+    They stay together until the interpreter ends, for the next run in it (seeds, trials): a process that left and came
+    back before the others would find the addresses of the last time, and wait for ever.
     tensor_degree: processes that share each matrix; it must divide the number of processes.
     """
     cuda = torch.cuda.is_available()
@@ -108,6 +112,7 @@ def enter_world(tensor_degree: int = 1) -> World:
         return World(0, 1, torch.device("cuda", 0) if cuda else torch.device("cpu"), None)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(minutes=10))
+        atexit.register(_leave)
     rank, size = dist.get_rank(), dist.get_world_size()
     if size % tensor_degree:
         raise UserError("parallel.tensor must divide the number of processes", got=f"{tensor_degree} of {size}")

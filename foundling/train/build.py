@@ -201,11 +201,8 @@ def whole_model(training: Training) -> nn.Module:
     with torch.device("meta"):
         whole: nn.Module = config.build()
     whole.to_empty(device="cpu")
-    masters = {slot.name: slot for slot in training.optimizer.slots}
-    for name, parameter in whole.named_parameters():
-        slot = masters.get(name)
-        source = dict(training.model.named_parameters())[name] if slot is None else slot.master
-        if slot is not None and hasattr(slot.parameter, "full_tensor"):
-            source = slot.parameter.full_tensor()
-        place_(parameter, source.detach().float().cpu())
+    parameters = dict(whole.named_parameters())
+    for name, master in training.optimizer.whole_masters():
+        place_(parameters.pop(name), master.cpu())
+    assert not parameters, parameters.keys()
     return whole.eval()

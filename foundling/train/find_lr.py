@@ -110,7 +110,6 @@ def find_lr(recipe: Any, kind: Kind) -> LrRange | None:
     found = LrRange(folder, rising.losses, suggested, steepest, lowest, rising.diverged, world.is_first)
     if world.is_first:
         _write(found, recipe, data.inputs)
-    world.close()
     return found
 
 

@@ -160,7 +160,7 @@ def _several_seeds(recipe: FinetuneRecipe, resume: bool) -> Run:
 
     `model/` and the answers are those of the seed that was best on dev (of the first without dev).
     """
-    folder, runs = recipe.folder, []
+    folder, world, runs = recipe.folder, enter(recipe), []
     for seed in range(recipe.seed, recipe.seed + recipe.seeds):
         own = folder / f"seed-{seed}"
         single = recipe.model_copy(update={"seed": seed, "seeds": 1, "out": str(own)})
@@ -170,8 +170,10 @@ def _several_seeds(recipe: FinetuneRecipe, resume: bool) -> Run:
             continue
         logger.info("seed %d of %d to %d", seed, recipe.seed, recipe.seed + recipe.seeds - 1)
         runs.append(run_recipe(single, Finetuning(), resume=resume and bool(checkpoints(own))))
-        if runs[-1].stop_signal is not None or not runs[-1].is_first:
+        if runs[-1].stop_signal is not None:
             return runs[-1]
+    if not world.is_first:
+        return Run(folder, is_first=False)
     splits = [split for split in ("dev", "test") if split in runs[0].summary]
     best = max(runs, key=lambda run: run.summary.get("best_value") or -math.inf)
     with whole_folder(folder / "model") as temporary:

@@ -87,7 +87,6 @@ def run_recipe(recipe: Any, kind: Kind, *, resume: bool, share: float = 1.0, dat
         for sink in training.sinks:
             sink.close()
     kind.finish(training)
-    world.close()
     return Run(folder, training.stop_signal, world.is_first)
 
 

@@ -131,6 +131,15 @@ def test_frozen_parameters_stay_and_at_least_one_must_train() -> None:
     model[0].requires_grad_(False)
     optimizer = make(model)
     assert not {"0.weight", "0.bias"} & {slot.name for slot in optimizer.slots}
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer.make_copies(torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}, "a model computes in one type"
+    for x, _ in data(2):
+        model(x.bfloat16()).float().square().mean().backward()
+        optimizer.step(1.0)
+    after = dict(optimizer.whole_masters())
+    assert after.keys() == before.keys()
+    assert {name for name in after if torch.equal(after[name], before[name])} == {"0.weight", "0.bias"}
     model.requires_grad_(False)
     with pytest.raises(UserError, match="at least one parameter must be trainable"):
         make(model)

@@ -157,4 +157,3 @@ if __name__ == "__main__":
         same_as_one_process(joined, 2)
         load(joined, place / "by-one")
         save(joined, place / "by-tensor")
-    joined.close()

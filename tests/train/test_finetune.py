@@ -1,11 +1,13 @@
 """Fine-tuning: the best weights are kept, a run ends early, layers are frozen as told, and a resume is exact."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from foundling.core.config import override, resolved, validate
@@ -15,9 +17,11 @@ from foundling.train.callbacks.judge import Judge
 from foundling.train.finetune import Finetuning, finetune
 from foundling.train.finetune_recipe import FinetuneRecipe
 from foundling.train.layers import height_of
+from foundling.train.run import Run
 from foundling.train.session import enter
 from foundling.train.state import Training, checkpoints
-from tests.tasks.small import base_folder, recipe, write_rows
+from tests.processes import torchrun
+from tests.tasks.small import FAMILIES, base_folder, recipe, write_rows
 
 ROWS = [{"text": f"w{7 + i} w{8 + (i * 3) % 9} w{20 + i}", "label": "abc"[i % 3]} for i in range(20)]
 
@@ -33,10 +37,12 @@ def files(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def made(tmp_path: Path, files: dict[str, str], name: str = "run", **changes: Any) -> FinetuneRecipe:
-    base = tmp_path / "bert"
+def made(
+    tmp_path: Path, files: dict[str, str], name: str = "run", family: str = "bert", **changes: Any
+) -> FinetuneRecipe:
+    base = tmp_path / family
     if not base.exists():
-        base_folder(tmp_path, "bert")
+        base_folder(tmp_path, family)
     plain = resolved(recipe(tmp_path / name, base, {"kind": "classification", **files}))
     found: FinetuneRecipe = validate(
         FinetuneRecipe, override(plain, [f"{key}={json.dumps(value)}" for key, value in changes.items()]), "recipe"
@@ -128,6 +134,58 @@ def test_layers_thaw_one_after_the_other(tmp_path: Path, files: dict[str, str]) 
         layers_in(trained_names(tmp_path, files, **{"train.unfreeze": f"{n} steps"})) - {"pooler"} for n in (3, 2, 1)
     ]
     assert found == [set(), {"1"}, {"1", "0"}]
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "learn"),
+    [
+        ("xlnet", {}, {0, 1}),  # even then: a task asks for no query states
+        ("bert", {"train.layers": "none"}, set()),
+        *((family, {"train.layers": 1}, {1}) for family in FAMILIES),
+        ("bert", {"train.unfreeze": "2 steps"}, {1}),
+    ],
+)
+def test_what_stands_still_is_bf16_like_the_rest_and_written_as_it_was(
+    tmp_path: Path, files: dict[str, str], family: str, changes: dict[str, Any], learn: set[int]
+) -> None:
+    """Losses are fp32's but for rounding; layers that do not learn are the base's to the bit."""
+    losses = []
+    for precision in ("fp32", "bf16"):
+        keys = {
+            "train.precision": precision,
+            "train.length": "3 steps",
+            "train.log_every": 1,
+            "task.dev": [],
+            **changes,
+        }
+        run = finetune(made(tmp_path, files, precision, family, **keys))
+        losses.append([line["train/loss"] for line in run.metrics if "train/loss" in line])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] != losses[0]
+    before, after = (load_file(folder / "model.safetensors") for folder in (tmp_path / family, run.model_dir))
+    changed = [name for name in before.keys() & after.keys() if not torch.equal(before[name], after[name])]
+    assert {int(found[1]) for name in changed if (found := re.search(r"layers?\.(\d+)\.", name))} == learn
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("processes")
+def test_two_processes_learn_what_one_does(tmp_path: Path, files: dict[str, str]) -> None:
+    """Each seed after the other, and layers that thaw under way."""
+    keys = {"train.unfreeze": "2 steps", "train.length": "6 steps", "train.log_every": 1, "task.dev": [], "seeds": 2}
+    one, two = (made(tmp_path, files, name, **keys, **{"train.precision": "bf16"}) for name in ("one", "two"))
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(resolved(two)), encoding="utf-8")
+    torchrun(2, "-m", "foundling", "finetune", str(tmp_path / "two.yaml"))
+    runs = finetune(one), Run(two.folder)
+    assert runs[1].summary["seeds"]["test"].keys() == runs[0].summary["seeds"]["test"].keys()
+    for seed in (0, 1):
+        losses = [
+            [line["train/loss"] for line in Run(run.folder / f"seed-{seed}").metrics if "train/loss" in line]
+            for run in runs
+        ]
+        assert losses[1] == pytest.approx(losses[0], rel=2e-3)
+    weights = [load_file(run.model_dir / "model.safetensors") for run in runs]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, atol=0.01, rtol=0, msg=name)
 
 
 def test_rates_fall_with_depth(tmp_path: Path, files: dict[str, str]) -> None:

@@ -1,5 +1,6 @@
 """Gradual unfreezing: the head learns first, then one layer more after each stretch, from the top down."""
 
+from foundling.parallel.apply import trained_anew
 from foundling.train.callbacks.base import Callback
 from foundling.train.layers import height_of
 from foundling.train.state import Training
@@ -36,3 +37,4 @@ class Unfreeze(Callback):
             learns = self._heights[slot.name] >= lowest
             slot.parameter.requires_grad_(learns)
             slot.lr = self._rates[slot.name] if learns else 0.0  # without a rate weight decay does nothing either
+        trained_anew(training.trainee)
