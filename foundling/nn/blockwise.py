@@ -1,4 +1,4 @@
-"""Attention for training on CPU, from batched matrix products and compiled softmax kernels.
+"""Attention for training on CPU, from batched matrix products and softmax kernels.
 
 Torch's fused attention accumulates its backward in small unpacked bf16 products on CPU; plain batched products reach
 the full matrix rate. Rows are taken in blocks of queries; a block multiplies only the keys that one of its queries
@@ -11,13 +11,18 @@ so a compiled block around it depends on the number of tokens alone and never on
 # R = rows, Q = query heads of one key-value head, T = query tokens of a row, U = its key tokens, B = queries of a
 # block, S = keys that a block sees. [Z, ...] has rows and key-value heads in one dimension.
 
+import ctypes
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from foundling.core.native import native
 from foundling.data.batch import RowPairs, row_pairs
 
 BLOCK_ROWS = 256
@@ -126,7 +131,35 @@ def _softmax_between_(
     return _softmax(scores_RHBS, low_RB, high_RB, first_key, scale)
 
 
+@cache
+def _native_softmax(dtype: torch.dtype) -> Callable[..., Any] | None:
+    """The kernel of `softmax.cpp` for scores of a type, where the machine has it."""
+    names = {torch.bfloat16: "softmax_bf16", torch.float32: "softmax_fp32"}
+    library = native(Path(__file__).with_name("softmax.cpp")) if dtype in names else None
+    if library is None:
+        return None
+    kernel = getattr(library, names[dtype])
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+    kernel.argtypes = [pointer] * 3 + [size, pointer] + [size] * 6 + [ctypes.c_float]
+    return kernel  # type: ignore[no-any-return]
+
+
+def _softmax_natively_(kernel: Callable[..., Any], scores_RHBS: Tensor, block: _Block, scale: float) -> Tensor:
+    assert scores_RHBS.is_contiguous()
+    inverse = scores_RHBS.new_empty((*scores_RHBS.shape[:3], 1), dtype=torch.float32)
+    masks: list[int | None] = []
+    for mask in (block.low_RB, block.high_RB):
+        assert mask is None or (mask.is_contiguous() and mask.dtype == torch.int32)
+        masks += [None, 0] if mask is None else [mask.data_ptr(), mask.shape[0]]
+    kernel(scores_RHBS.data_ptr(), inverse.data_ptr(), *masks, *scores_RHBS.shape, block.first_key, scale)
+    return inverse
+
+
 def _softmax_(scores_RHBS: Tensor, block: _Block, scale: float) -> Tensor:
+    """Scores to exp(s - max) in place, 0 where a key is not visible; the reciprocal sums, fp32 [R, H, B, 1]."""
+    kernel = _native_softmax(scores_RHBS.dtype)
+    if kernel is not None:
+        return _softmax_natively_(kernel, scores_RHBS, block, scale)
     if block.low_RB is not None:
         return _softmax_between_(scores_RHBS, block.low_RB, block.high_RB, block.first_key, scale)
     if block.high_RB is not None:

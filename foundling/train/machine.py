@@ -8,6 +8,7 @@ from functools import cache
 
 import torch
 from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.cpu_vec_isa import VecISA, pick_vec_isa, valid_vec_isa_list
 
 _SIZE = 1024
 """Edge of the matrices measured: 2 GFLOP a product, some milliseconds on a laptop."""
@@ -67,6 +68,22 @@ def can_compile(device: torch.device) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def vectorizes() -> bool:
+    """Whether torch's compiler writes vector code here, where torch's own kernels have it.
+
+    It finds out by child processes that load such code. Where one dies, for whatever reason, scalar code is written,
+    about five times slower, and nothing is said; so they are asked again before that is believed.
+    """
+    if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX"):
+        return True
+    for _ in range(3):
+        if pick_vec_isa():
+            return True
+        valid_vec_isa_list.cache_clear()
+        VecISA._VecISA__bool__impl.cache_clear()  # type: ignore[attr-defined]
+    return False
 
 
 def describe() -> dict[str, str | int]:

@@ -15,7 +15,7 @@ from foundling.data.rows import Samples
 from foundling.optim.base import OptimizerConfig
 from foundling.train import dial
 from foundling.train.finetune_recipe import FinetuneRecipe
-from foundling.train.machine import Precision, can_compile, choose_precision
+from foundling.train.machine import Precision, can_compile, choose_precision, vectorizes
 from foundling.train.recipe import Recipe
 
 _MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
@@ -260,7 +260,13 @@ def _compiled(recipe: Recipe | FinetuneRecipe, seconds: float, device: torch.dev
         raise UserError("train.compile needs a C++ compiler (Triton on CUDA)", got="none", do="set train.compile=false")
     if asked == "auto" and not possible:
         logger.warning("no C++ compiler was found: training runs uncompiled, about a third slower")
-    return possible and (asked is True or seconds > _COMPILE_WINS_AFTER_SECONDS)
+    compiled = possible and (asked is True or seconds > _COMPILE_WINS_AFTER_SECONDS)
+    if compiled and device.type == "cpu" and not vectorizes():
+        logger.warning(
+            "torch's compiler finds no vector instructions on this processor, though torch has them: its kernels will "
+            "be several times slower. A process that it starts to look for them fails: see the system's log"
+        )
+    return compiled
 
 
 class Clock:

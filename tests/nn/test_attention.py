@@ -114,6 +114,50 @@ def test_blockwise_is_sdpa_value_and_gradients(
     assert_blockwise_is_sdpa(lengths, heads, groups, seen)
 
 
+@pytest.mark.usefixtures("native_kernels")
+@pytest.mark.parametrize("block_rows", [256, 4])
+@pytest.mark.parametrize("seen", SEEN)
+@pytest.mark.parametrize(("lengths", "heads", "groups"), SHAPES)
+def test_native_blockwise_is_sdpa_value_and_gradients(
+    lengths: list[int],
+    heads: int,
+    groups: int,
+    seen: dict[str, Any],
+    block_rows: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blockwise, "BLOCK_ROWS", block_rows)
+    assert_blockwise_is_sdpa(lengths, heads, groups, seen)
+
+
+@pytest.mark.usefixtures("native_kernels")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_native_softmax_is_torch_s(dtype: torch.dtype) -> None:
+    """Wide rows and wild scores, masked by row: weights to the rounding of their type, sums to that of fp32."""
+    generator = torch.Generator().manual_seed(0)
+    scores = (torch.randn(3, 2, 5, 307, generator=generator) * 40).to(dtype)
+    low = torch.randint(100, 250, (3, 5), generator=generator, dtype=torch.int32)
+    block = blockwise._Block(0, 5, 100, 407, low, low + torch.randint(1, 150, (3, 5), generator=generator).int())
+    found = scores.clone()
+    inverse = blockwise._softmax_(found, block, 0.125)
+    wanted = scores.clone()
+    wanted_inverse = blockwise._softmax(wanted, block.low_RB, block.high_RB, 100, 0.125)
+    torch.testing.assert_close(inverse, wanted_inverse, atol=0, rtol=2e-6)
+    torch.testing.assert_close(found, wanted, atol=1e-30, rtol=2e-6 if dtype == torch.float32 else 2**-7)
+
+
+@pytest.mark.usefixtures("native_kernels")
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_native_softmax_hides_nothing(dtype: torch.dtype, poison: float) -> None:
+    """What is not finite shows in the row's sum; other rows know nothing of it."""
+    scores = torch.zeros(1, 1, 2, 40, dtype=dtype)
+    scores[0, 0, 0, 33] = poison
+    inverse = blockwise._softmax_(scores, blockwise._Block(0, 2, 0, 40, None, None), 1.0)
+    assert inverse[0, 0, 0, 0].isnan()
+    assert inverse[0, 0, 1, 0] == 1 / 40
+
+
 @pytest.mark.usefixtures("compiled_kernels")
 @pytest.mark.xdist_group("compile")
 @pytest.mark.parametrize("seen", SEEN)

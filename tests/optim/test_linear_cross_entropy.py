@@ -66,10 +66,47 @@ def test_value_and_gradients_however_it_is_cut(
 
 @pytest.mark.xdist_group("compile")
 def test_compiled_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_native_cross_entropy", lambda dtype: None)
     for per_buffer, per_chunk in ((100, 100), (10, 3)):
         cut(monkeypatch, per_buffer, per_chunk)
         compare(compiled=True, atol=2e-6)
         compare(compiled=True, atol=4e-6, shape=SHAPES[3])
+
+
+needs_native = pytest.mark.skipif(
+    module._native_cross_entropy(torch.float32) is None, reason="no C++ compiler here that makes the kernels"
+)
+
+
+@needs_native
+def test_native_is_not_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    for per_buffer, per_chunk in ((100, 100), (10, 3)):
+        cut(monkeypatch, per_buffer, per_chunk)
+        compare(compiled=True, atol=2e-6)
+
+
+@needs_native
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_native_kernel_is_torch_s(dtype: torch.dtype, with_bias: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (torch.randn(5, 1003, generator=generator) * 20).to(dtype)
+    bias = torch.randn(1003, generator=generator).to(dtype) if with_bias else None
+    targets = torch.randint(0, 1003, (5, 1), generator=generator)
+    found, wanted = logits.clone(), logits.clone()
+    loss = module._to_gradient_natively_(found, bias, targets, 0.25)
+    torch.testing.assert_close(loss, module._to_gradient_(wanted, bias, targets, 0.25), atol=0, rtol=1e-6)
+    torch.testing.assert_close(found, wanted, atol=1e-7, rtol=1e-5 if dtype == torch.float32 else 2**-7)
+
+
+@needs_native
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_native_kernel_hides_nothing(poison: float) -> None:
+    logits = torch.zeros(2, 50)
+    logits[1, 33] = poison
+    assert module._to_gradient_natively_(logits, None, torch.tensor([[3], [4]]), 1.0).isnan()
+    assert logits[1].isnan().all()
+    assert logits[0].isfinite().all()
 
 
 def test_nothing_smoothed_and_nothing_focused_is_cross_entropy() -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from foundling.core.errors import UserError
-from foundling.train import loop, settings
+from foundling.train import loop, machine, settings
 from foundling.train import pretrain as pretrain_module
 from foundling.train.callbacks.evaluate import validation_rows
 from foundling.train.pretrain import pretrain
@@ -239,6 +239,17 @@ def test_without_a_compiler_auto_trains_uncompiled_and_says_so(
     assert run.summary["settings"]["precision"] in ("bf16", "fp32")
     with pytest.raises(UserError, match="needs a C\\+\\+ compiler"):
         pretrain(tiny_recipe("two", **{"train.compile": True}))
+
+
+def test_scalar_code_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that fails once is asked again; one that goes on failing is believed."""
+    answers = [False, True]
+    monkeypatch.setattr(machine, "pick_vec_isa", lambda: answers.pop(0))
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    assert machine.vectorizes()
+    answers[:] = [False] * 3
+    assert not machine.vectorizes()
+    assert not answers
 
 
 @pytest.mark.slow

@@ -8,14 +8,17 @@ computed twice and no more than `BUFFER_BYTES` of logits exist. The same idea wi
 
 # Shapes: M = positions with a target, C = positions of a chunk, D = width, V = vocabulary.
 
+import ctypes
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from foundling.core.native import native
 from foundling.optim.losses.base import PLAIN, Shape
 
 BUFFER_BYTES = 64 * 2**20
@@ -100,9 +103,36 @@ _to_gradient_compiled = torch.compile(_to_gradient_, dynamic=True)
 _to_shaped_gradient_compiled = torch.compile(_to_shaped_gradient_, dynamic=True)
 
 
-def _kernel(shape: Shape, compiled: bool) -> Callable[..., Tensor]:
+@cache
+def _native_cross_entropy(dtype: torch.dtype) -> Callable[..., Any] | None:
+    """The kernel of `linear_cross_entropy.cpp` for logits of a type, where the machine has it."""
+    names = {torch.bfloat16: "cross_entropy_bf16", torch.float32: "cross_entropy_fp32"}
+    library = native(Path(__file__).with_suffix(".cpp")) if dtype in names else None
+    if library is None:
+        return None
+    kernel = getattr(library, names[dtype])
+    kernel.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 2 + [ctypes.c_float]
+    return kernel  # type: ignore[no-any-return]
+
+
+def _to_gradient_natively_(logits_CV: Tensor, bias_V: Tensor | None, targets_C1: Tensor, scale: float) -> Tensor:
+    """`_to_gradient_` in C++."""
+    kernel = _native_cross_entropy(logits_CV.dtype)
+    bias = None if bias_V is None else bias_V.to(logits_CV.dtype).contiguous()
+    assert kernel is not None
+    assert logits_CV.is_contiguous()
+    assert targets_C1.is_contiguous()
+    losses = torch.empty(logits_CV.shape[0], dtype=torch.float32)
+    where = (logits_CV.data_ptr(), None if bias is None else bias.data_ptr(), targets_C1.data_ptr(), losses.data_ptr())
+    kernel(*where, *logits_CV.shape, scale)
+    return losses.sum()
+
+
+def _kernel(shape: Shape, compiled: bool, logits: Tensor) -> Callable[..., Tensor]:
     """What turns a chunk's logits into their gradient, given its bias, targets and scale."""
     if shape.is_plain:
+        if compiled and logits.device.type == "cpu" and _native_cross_entropy(logits.dtype) is not None:
+            return _to_gradient_natively_
         return _to_gradient_compiled if compiled else _to_gradient_
     shaped = _to_shaped_gradient_compiled if compiled else _to_shaped_gradient_
     return partial(shaped, smoothing=shape.smoothing, gamma=shape.gamma, z=shape.z)
@@ -120,7 +150,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         compiled: bool,
         shape: Shape,
     ) -> Any:
-        kernel = _kernel(shape, compiled)
+        kernel = _kernel(shape, compiled, hidden_MD)
         vocab_size, bytes_each = weight_VD.shape[0], hidden_MD.element_size()
         per_buffer = max(1, BUFFER_BYTES // (vocab_size * bytes_each))
         per_chunk = max(1, CHUNK_BYTES // (vocab_size * bytes_each))
