@@ -8,11 +8,13 @@ import math
 import torch
 from torch import Tensor
 
+from foundling.optim.compile_lazily import compile_lazily
+
 # Content and query states come as two tensors and stand one after the other in each row of a third, [H, B, P, K]: so
 # the kernels see no slices, whose strides would ask for a compilation each.
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def pack_(
     content_BTHK: Tensor, query_BQHK: Tensor, bias_HK: Tensor | None, out_HBPK: Tensor, bias2_HK: Tensor | None,
     out2_HBPK: Tensor | None,
@@ -24,14 +26,14 @@ def pack_(
         out2_HBPK.copy_(q_HBPK + bias2_HK[:, None, None])
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def segment_scores(content_HBPK: Tensor, shift_HK: Tensor, difference_HK: Tensor) -> Tensor:
     """What a key of another segment gets, fp32 [H, B, P]."""
     q = content_HBPK.float() + shift_HK.float()[:, None, None]
     return (q * difference_HK.float()[:, None, None]).sum(-1)
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def softmax_(
     scores_HBPJ: Tensor,
     windows_HBPWJ: Tensor | None,
@@ -67,7 +69,7 @@ def _windows(windows_HBPWJ: Tensor, first_BP: Tensor) -> Tensor:
     return windows_HBPWJ[h, b, p, first_BP[None]]
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def unpack_(content_BTHK: Tensor, query_BQHK: Tensor, out_HBPK: Tensor, inverse_HBP1: Tensor) -> None:
     """The outputs times the reciprocal sums, where they belong."""
     out_BPHK = (out_HBPK.float() * inverse_HBP1).permute(1, 2, 0, 3)
@@ -75,7 +77,7 @@ def unpack_(content_BTHK: Tensor, query_BQHK: Tensor, out_HBPK: Tensor, inverse_
     query_BQHK.copy_(out_BPHK[:, content_BTHK.shape[1] :])
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def pack_gradient_(
     content_BTHK: Tensor, query_BQHK: Tensor, inverse_HBP1: Tensor, plain_HBPK: Tensor, scaled_HBPK: Tensor
 ) -> None:
@@ -85,21 +87,21 @@ def pack_gradient_(
     scaled_HBPK.copy_(grad_HBPK.float() * inverse_HBP1)
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def softmax_backward_(weights_GJ: Tensor, inverse_G1: Tensor, grad_GJ: Tensor, scale: float) -> None:
     """Gradient of the probabilities to that of the unscaled scores, in place in `grad_GJ`."""
     p, g = weights_GJ.float() * inverse_G1, grad_GJ.float()
     grad_GJ.copy_(p * (g - (p * g).sum(-1, keepdim=True)) * scale)
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def other_gradient(grad_HBPJ: Tensor, segment_BP: Tensor, segment_BJ: Tensor) -> Tensor:
     """Gradient of what keys of other segments get, fp32 [H, B, P]."""
     differs = segment_BP[:, :, None] != segment_BJ[:, None]
     return torch.where(differs[None], grad_HBPJ.float(), 0.0).sum(-1)
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def distance_gradient_(grad_HBPL: Tensor, windows_HBPWL: Tensor, first_BP: Tensor, margin: int, num_keys: int) -> None:
     """The gradient of the scores, [H, B, P, J] with a margin around, to its place among all distances; 0 elsewhere."""
     found = _windows(windows_HBPWL, margin - first_BP)
@@ -107,7 +109,7 @@ def distance_gradient_(grad_HBPL: Tensor, windows_HBPWL: Tensor, first_BP: Tenso
     grad_HBPL.copy_(torch.where(((key_BPL >= 0) & (key_BPL < num_keys))[None], found, 0.0))
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def unpack_sum_(
     content_BTHK: Tensor,
     query_BQHK: Tensor,

@@ -16,7 +16,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention.varlen import varlen_attn
 
 from foundling.data.batch import row_pairs
 from foundling.nn.blockwise import blockwise_attention
@@ -113,6 +112,8 @@ def _varlen(
 ) -> Tensor:
     span = -1 if window is None else window // 2
     grouped = q_NHK.shape[1] != k_MGK.shape[1]
+    from torch.nn.attention.varlen import varlen_attn  # a second to import, and of use on CUDA alone
+
     out_NHK = varlen_attn(
         q_NHK, k_MGK, v_MGK, bounds_R1, k_bounds_R1, longest, longest_keys,
         window_size=(span, 0 if causal else span), enable_gqa=grouped,

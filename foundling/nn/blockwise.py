@@ -24,6 +24,7 @@ from torch import Tensor
 
 from foundling.core.native import native
 from foundling.data.batch import RowPairs, row_pairs
+from foundling.optim.compile_lazily import compile_lazily
 
 BLOCK_ROWS = 256
 """Queries of a block. Blocks of 64, 128 and 256 differ by less than the noise at T = 256; more calls cost more."""
@@ -114,17 +115,17 @@ def _softmax(
 # encoder-decoder has full, causal and cross attention.
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def _softmax_full_(scores_RHBS: Tensor, scale: float) -> Tensor:
     return _softmax(scores_RHBS, None, None, 0, scale)
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def _softmax_below_(scores_RHBS: Tensor, high_RB: Tensor, first_key: int, scale: float) -> Tensor:
     return _softmax(scores_RHBS, None, high_RB, first_key, scale)
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def _softmax_between_(
     scores_RHBS: Tensor, low_RB: Tensor, high_RB: Tensor | None, first_key: int, scale: float
 ) -> Tensor:
@@ -167,12 +168,12 @@ def _softmax_(scores_RHBS: Tensor, block: _Block, scale: float) -> Tensor:
     return _softmax_full_(scores_RHBS, scale)
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def _scaled(x: Tensor, inverse: Tensor) -> Tensor:
     return (x.float() * inverse).to(x.dtype)
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def _softmax_backward_(weights_PBS: Tensor, inverse_PB1: Tensor, grad_PBS: Tensor, scale: float) -> None:
     """Gradient of the probabilities to gradient of the unscaled scores, in place in `grad_PBS`."""
     p, g = weights_PBS.float() * inverse_PB1, grad_PBS.float()

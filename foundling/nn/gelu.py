@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from foundling.optim.compile_lazily import compile_lazily
+
 # erfc(y) = t (a1 + t (a2 + ...)) exp(-y^2), t = 1 / (1 + p y): Abramowitz & Stegun 1964, 7.1.26; error below 1.5e-7.
 _P = 0.3275911
 _A = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
@@ -24,7 +26,7 @@ def gelu(x: Tensor) -> Tensor:
     return torch.nn.functional.gelu(x.float()).to(x.dtype)
 
 
-@torch.compile(dynamic=True)
+@compile_lazily
 def _with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     y = x.float()
     t = 1 / (1 + _P * math.sqrt(0.5) * y.abs())

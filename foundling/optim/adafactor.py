@@ -27,6 +27,7 @@ from foundling.optim.base import (
     sum_of_squares,
     sum_over_shards,
 )
+from foundling.optim.compile_lazily import compile_lazily
 
 _RELATIVE_LR = 0.01
 _ADAMW = 1.2e-3 * math.sqrt(256)
@@ -180,6 +181,6 @@ def _apply(
         copy_P.copy_(w)
 
 
-_squares_compiled = torch.compile(_squares, dynamic=True)
-_size_compiled = torch.compile(_size, dynamic=True)
-_apply_compiled = torch.compile(_apply, dynamic=True)
+_squares_compiled = compile_lazily(_squares)
+_size_compiled = compile_lazily(_size)
+_apply_compiled = compile_lazily(_apply)

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from foundling.optim.base import OptimizerConfig, Rule, Slot
+from foundling.optim.compile_lazily import compile_lazily
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -71,4 +72,4 @@ def _update(
         copy.copy_(w)
 
 
-_update_compiled = torch.compile(_update, dynamic=True)
+_update_compiled = compile_lazily(_update)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from foundling.optim.adamw import Beta
 from foundling.optim.base import OptimizerConfig, Rule, Slot
+from foundling.optim.compile_lazily import compile_lazily
 
 _SHARE_OF_ADAMW = 0.2  # the paper: 3 to 10 times smaller
 
@@ -59,4 +60,4 @@ def _update(master: Tensor, gradient: Tensor, momentum: Tensor, copy: Tensor | N
         copy.copy_(w)
 
 
-_update_compiled = torch.compile(_update, dynamic=True)
+_update_compiled = compile_lazily(_update)

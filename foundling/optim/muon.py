@@ -29,6 +29,7 @@ from foundling.optim._orthogonal import orthogonalized, polar_express, quintic
 from foundling.optim._owners import Owners, Span, spans_of
 from foundling.optim.adamw import AdamW, Beta
 from foundling.optim.base import OptimizerConfig, Rule, Slot, groups_of, rounded
+from foundling.optim.compile_lazily import compile_lazily
 
 _BATCH_ELEMENTS = 2**26
 """Matrices of at most so many elements are in work at once: 256 MiB in fp32, while products of that size are far from
@@ -209,5 +210,5 @@ def _apply(master: Tensor, update: Tensor, copy: Tensor | None, numbers: Tensor,
         copy.copy_(w)
 
 
-_mix_compiled = torch.compile(_mix, dynamic=True)
-_apply_compiled = torch.compile(_apply, dynamic=True)
+_mix_compiled = compile_lazily(_mix)
+_apply_compiled = compile_lazily(_apply)

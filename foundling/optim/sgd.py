@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from foundling.optim.base import OptimizerConfig, Rule, Slot
+from foundling.optim.compile_lazily import compile_lazily
 
 
 class Config(OptimizerConfig):
@@ -65,4 +66,4 @@ def _update(master: Tensor, gradient: Tensor, total: Tensor | None, copy: Tensor
         copy.copy_(w)
 
 
-_update_compiled = torch.compile(_update, dynamic=True)
+_update_compiled = compile_lazily(_update)

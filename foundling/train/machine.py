@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from torch._inductor.cpp_builder import get_cpp_compiler
-from torch._inductor.cpu_vec_isa import VecISA, pick_vec_isa, valid_vec_isa_list
 
 _SIZE = 1024
 """Edge of the matrices measured: 2 GFLOP a product, some milliseconds on a laptop."""
@@ -63,6 +61,8 @@ def can_compile(device: torch.device) -> bool:
     """Whether torch.compile finds what it needs: a C++ compiler for CPU, Triton for CUDA."""
     if device.type == "cuda":
         return torch.utils._triton.has_triton()
+    from torch._inductor.cpp_builder import get_cpp_compiler  # with the whole compiler, which few runs need
+
     try:
         get_cpp_compiler()
     except RuntimeError:
@@ -78,11 +78,13 @@ def vectorizes() -> bool:
     """
     if torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX"):
         return True
+    from torch._inductor import cpu_vec_isa
+
     for _ in range(3):
-        if pick_vec_isa():
+        if cpu_vec_isa.pick_vec_isa():
             return True
-        valid_vec_isa_list.cache_clear()
-        VecISA._VecISA__bool__impl.cache_clear()  # type: ignore[attr-defined]
+        cpu_vec_isa.valid_vec_isa_list.cache_clear()
+        cpu_vec_isa.VecISA._VecISA__bool__impl.cache_clear()  # type: ignore[attr-defined]
     return False
 
 

@@ -244,7 +244,7 @@ def test_without_a_compiler_auto_trains_uncompiled_and_says_so(
 def test_scalar_code_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe that fails once is asked again; one that goes on failing is believed."""
     answers = [False, True]
-    monkeypatch.setattr(machine, "pick_vec_isa", lambda: answers.pop(0))
+    monkeypatch.setattr("torch._inductor.cpu_vec_isa.pick_vec_isa", lambda: answers.pop(0))
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
     assert machine.vectorizes()
     answers[:] = [False] * 3

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foundling.core.native import native
+from foundling.optim.compile_lazily import compile_lazily
 from foundling.optim.losses.base import PLAIN, Shape
 
 BUFFER_BYTES = 64 * 2**20
@@ -99,8 +100,8 @@ def _to_shaped_gradient_(
     return loss.sum()
 
 
-_to_gradient_compiled = torch.compile(_to_gradient_, dynamic=True)
-_to_shaped_gradient_compiled = torch.compile(_to_shaped_gradient_, dynamic=True)
+_to_gradient_compiled = compile_lazily(_to_gradient_)
+_to_shaped_gradient_compiled = compile_lazily(_to_shaped_gradient_)
 
 
 @cache
