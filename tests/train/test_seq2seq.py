@@ -118,6 +118,7 @@ def test_a_decoder_with_a_prefix_learns_keeps_the_word_and_reads_prompts_so(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("compile")
+@pytest.mark.parametrize("make", ["spans"], indirect=True)
 def test_compiled_in_bf16_learns_what_fp32_does(make: Make) -> None:
     keys = {"train.length": "12 steps", "evaluate.tokens": 256}
     plain = pretrain(make("plain", **keys))
