@@ -10,8 +10,10 @@ import hashlib
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from foundling.core.log import logger
 
@@ -46,6 +48,16 @@ def native(source: Path) -> ctypes.CDLL | None:
         told = getattr(fault, "stderr", None) or str(fault)
         logger.warning("%s: not compiled, torch's own kernels are used: %s", source.name, told.strip().splitlines()[0])
         return None
+
+
+def native_kernel(source: Path, name: str, argtypes: Sequence[Any]) -> Callable[..., Any] | None:
+    """A function of a C++ file, called with the given ctypes; None where the file cannot be compiled."""
+    library = native(source)
+    if library is None:
+        return None
+    kernel = getattr(library, name)
+    kernel.argtypes = argtypes
+    return kernel  # type: ignore[no-any-return]
 
 
 def _compile(command: list[str], library: Path) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foundling.core.native import native
+from foundling.core.native import native_kernel
 from foundling.data.batch import RowPairs, row_pairs
 from foundling.optim.compile_lazily import compile_lazily
 
@@ -136,13 +136,9 @@ def _softmax_between_(
 def _native_softmax(dtype: torch.dtype) -> Callable[..., Any] | None:
     """The kernel of `softmax.cpp` for scores of a type, where the machine has it."""
     names = {torch.bfloat16: "softmax_bf16", torch.float32: "softmax_fp32"}
-    library = native(Path(__file__).with_name("softmax.cpp")) if dtype in names else None
-    if library is None:
-        return None
-    kernel = getattr(library, names[dtype])
     pointer, size = ctypes.c_void_p, ctypes.c_int64
-    kernel.argtypes = [pointer] * 3 + [size, pointer] + [size] * 6 + [ctypes.c_float]
-    return kernel  # type: ignore[no-any-return]
+    argtypes = [pointer] * 3 + [size, pointer] + [size] * 6 + [ctypes.c_float]
+    return native_kernel(Path(__file__).with_name("softmax.cpp"), names[dtype], argtypes) if dtype in names else None
 
 
 def _softmax_natively_(kernel: Callable[..., Any], scores_RHBS: Tensor, block: _Block, scale: float) -> Tensor:

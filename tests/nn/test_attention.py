@@ -97,7 +97,7 @@ def assert_blockwise_is_sdpa(lengths: list[int], heads: int, groups: int, seen: 
         torch.testing.assert_close(two, one, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.usefixtures("eager_kernels")
+@pytest.mark.parametrize("kernels", ["eager_kernels", "native_kernels"])
 @pytest.mark.parametrize("block_rows", [256, 4])
 @pytest.mark.parametrize("seen", SEEN)
 @pytest.mark.parametrize(("lengths", "heads", "groups"), SHAPES)
@@ -107,25 +107,12 @@ def test_blockwise_is_sdpa_value_and_gradients(
     groups: int,
     seen: dict[str, Any],
     block_rows: int,
+    kernels: str,
+    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Blocks of 4 make rows of 5 to 11 tokens span several: the path of rows longer than BLOCK_ROWS."""
-    monkeypatch.setattr(blockwise, "BLOCK_ROWS", block_rows)
-    assert_blockwise_is_sdpa(lengths, heads, groups, seen)
-
-
-@pytest.mark.usefixtures("native_kernels")
-@pytest.mark.parametrize("block_rows", [256, 4])
-@pytest.mark.parametrize("seen", SEEN)
-@pytest.mark.parametrize(("lengths", "heads", "groups"), SHAPES)
-def test_native_blockwise_is_sdpa_value_and_gradients(
-    lengths: list[int],
-    heads: int,
-    groups: int,
-    seen: dict[str, Any],
-    block_rows: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    request.getfixturevalue(kernels)
     monkeypatch.setattr(blockwise, "BLOCK_ROWS", block_rows)
     assert_blockwise_is_sdpa(lengths, heads, groups, seen)
 

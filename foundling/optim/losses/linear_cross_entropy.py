@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from foundling.core.native import native
+from foundling.core.native import native_kernel
 from foundling.optim.compile_lazily import compile_lazily
 from foundling.optim.losses.base import PLAIN, Shape
 
@@ -108,12 +108,8 @@ _to_shaped_gradient_compiled = compile_lazily(_to_shaped_gradient_)
 def _native_cross_entropy(dtype: torch.dtype) -> Callable[..., Any] | None:
     """The kernel of `linear_cross_entropy.cpp` for logits of a type, where the machine has it."""
     names = {torch.bfloat16: "cross_entropy_bf16", torch.float32: "cross_entropy_fp32"}
-    library = native(Path(__file__).with_suffix(".cpp")) if dtype in names else None
-    if library is None:
-        return None
-    kernel = getattr(library, names[dtype])
-    kernel.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 2 + [ctypes.c_float]
-    return kernel  # type: ignore[no-any-return]
+    argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 2 + [ctypes.c_float]
+    return native_kernel(Path(__file__).with_suffix(".cpp"), names[dtype], argtypes) if dtype in names else None
 
 
 def _to_gradient_natively_(logits_CV: Tensor, bias_V: Tensor | None, targets_C1: Tensor, scale: float) -> Tensor:
