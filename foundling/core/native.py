@@ -8,6 +8,7 @@ compiler; where there is none, or it fails, callers keep to torch's own.
 import ctypes
 import hashlib
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -26,21 +27,17 @@ _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trappin
 def native(source: Path) -> ctypes.CDLL | None:
     """The compiled library of a C++ file, which may include `native.h`; None where it cannot be compiled.
 
-    The library is shared by all processes of a user, and by runs to come: it stands where torch keeps what it
-    compiled, under a name that follows from the text, the compiler, its flags and the processor.
+    The library is shared by all processes of a user, and by runs to come: it stands in a folder of the user's own
+    under a name that follows from the text, the compiler, its flags and the processor.
     """
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
-    try:
-        compiler = get_cpp_compiler()
-    except RuntimeError:
+    compiler = cpp_compiler()
+    if compiler is None:
         return None
     command = [compiler, *_FLAGS, f"-I{_HEADERS}", str(source)]
     parts = [source.read_bytes(), (_HEADERS / "native.h").read_bytes(), " ".join(_FLAGS).encode(), compiler.encode()]
     key = hashlib.sha256(b"\0".join([*parts, _version(compiler), _processor()])).hexdigest()[:16]
-    library = Path(cache_dir()) / "foundling" / f"{source.stem}-{key}.so"
     try:
+        library = _folder() / f"{source.stem}-{key}.so"
         if not library.exists():
             _compile(command, library)
         return ctypes.CDLL(str(library))
@@ -60,9 +57,25 @@ def native_kernel(source: Path, name: str, argtypes: Sequence[Any]) -> Callable[
     return kernel  # type: ignore[no-any-return]
 
 
+def cpp_compiler() -> str | None:
+    """The C++ compiler of this machine, `$CXX` first; None: there is none. Torch's own search takes the import of its
+    compiler, longer than that of torch itself."""
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def _folder() -> Path:
+    """Beside what torch keeps of its own compilations. What another user laid there is not run."""
+    named = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    folder = Path(named) / "foundling" if named else Path(tempfile.gettempdir()) / f"foundling_{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user")
+    return folder
+
+
 def _compile(command: list[str], library: Path) -> None:
     """Under a name of its own first, so that a library that exists is whole, whoever else compiles it just now."""
-    library.parent.mkdir(parents=True, exist_ok=True)
     number, name = tempfile.mkstemp(suffix=".so", dir=library.parent)
     os.close(number)
     try:

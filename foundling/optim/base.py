@@ -236,8 +236,12 @@ class Optimizer:
     @staticmethod
     def _collector(slot: Slot) -> Any:
         def add(parameter: Tensor) -> None:
-            assert parameter.grad is not None
-            slot.gradient += local(parameter.grad)
+            gradient = parameter.grad
+            assert gradient is not None
+            if gradient.is_sparse:  # some rows of an embedding, one as often as it was read
+                slot.gradient.index_add_(0, gradient._indices()[0], gradient._values().to(slot.gradient.dtype))
+            else:
+                slot.gradient += local(gradient)
             parameter.grad = None
 
         return add

@@ -102,6 +102,10 @@ def assemble(
         recompute_blocks(model.blocks())
     model.set_kernel("varlen" if world.device.type == "cuda" else "blockwise" if settings.compiled else "sdpa")
     apply_sharding(trainee, model.blocks(), world, precision.dtype)
+    if world.device.type == "cpu" and world.size == 1:
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                module.sparse = True  # the gradient of the rows that were read; all others would be zeros, each step
     trainee.to_empty(device=world.device)
     fill_weights()
     assert isinstance(recipe.optimizer, OptimizerConfig)

@@ -8,6 +8,8 @@ from functools import cache
 
 import torch
 
+from foundling.core.native import cpp_compiler
+
 _SIZE = 1024
 """Edge of the matrices measured: 2 GFLOP a product, some milliseconds on a laptop."""
 _BF16_MUST_WIN_BY = 1.3
@@ -61,13 +63,7 @@ def can_compile(device: torch.device) -> bool:
     """Whether torch.compile finds what it needs: a C++ compiler for CPU, Triton for CUDA."""
     if device.type == "cuda":
         return torch.utils._triton.has_triton()
-    from torch._inductor.cpp_builder import get_cpp_compiler  # with the whole compiler, which few runs need
-
-    try:
-        get_cpp_compiler()
-    except RuntimeError:
-        return False
-    return True
+    return cpp_compiler() is not None
 
 
 def vectorizes() -> bool:

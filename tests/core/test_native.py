@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foundling.core import native as module
-from foundling.core.native import native
+from foundling.core.native import cpp_compiler, native
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +38,9 @@ def test_a_file_is_compiled_once_and_again_when_it_changes(tmp_path: Path, monke
 
 
 def test_without_a_compiler_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> str:
-        raise RuntimeError("no compiler")
-
-    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", missing)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cpp_compiler() is None
     assert native(write(tmp_path / "lost.cpp", "1")) is None
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foundling.core.errors import UserError
+from foundling.optim import adam, adamw
 from foundling.optim.adamw import Config
 from foundling.optim.base import Group, Optimizer, sum_of_squares
 
@@ -175,3 +176,44 @@ def test_all_state_is_named() -> None:
     kinds = {name.split("/")[0] for name in tensors}
     assert kinds == {"master", "first_moment", "second_moment"}
     assert len(tensors) == 3 * 6
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_the_kernel_in_cpp_is_the_plain_update(coupled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if adamw._native() is None:
+        pytest.skip("no C++ compiler here that makes the kernels")
+
+    def step() -> list[Tensor]:
+        torch.manual_seed(3)
+        model = nn.Linear(61, 53)  # neither whole vectors nor whole pieces
+        optimizer = Optimizer(model.named_parameters(), adam.Config() if coupled else Config(), 1e-2, False)
+        optimizer.make_copies(torch.bfloat16)
+        for _ in range(3):
+            for slot in optimizer.slots:
+                slot.gradient.normal_()
+            optimizer.step(0.5, 0.7)
+        return [t for slot in optimizer.slots for t in (slot.master, slot.copy, *slot.state.values()) if t is not None]
+
+    kernel = step()
+    monkeypatch.setattr(adamw, "_native", lambda: None)
+    for ours, plain in zip(kernel, step(), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-2 if ours.dtype == torch.bfloat16 else 2e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_that_an_embedding_read_are_its_whole_gradient(dtype: torch.dtype) -> None:
+    """Read twice in one step and a third time by a matrix product, as a tied embedding is."""
+
+    def gradient(sparse: bool) -> Tensor:
+        torch.manual_seed(4)
+        model = nn.Embedding(20, 6, sparse=sparse)
+        optimizer = make(model)
+        if dtype != torch.float32:
+            optimizer.make_copies(dtype)
+        tokens = torch.tensor([3, 7, 3, 19])
+        (model(tokens).square().sum() + 2 * model(tokens[1:]).sin().sum()).backward()
+        (model(tokens) @ model.weight.T).float().logsumexp(-1).sum().backward()
+        return optimizer.slots[0].gradient
+
+    tolerance = 1e-6 if dtype == torch.float32 else 5e-2
+    torch.testing.assert_close(gradient(sparse=True), gradient(sparse=False), rtol=tolerance, atol=tolerance)
