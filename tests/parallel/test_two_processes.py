@@ -8,7 +8,7 @@ import torch
 from foundling.parallel.checkpoint import load_pieces, piece_of, read_state, save_pieces
 from foundling.parallel.world import World
 from tests.parallel.small import reference
-from tests.processes import torchrun
+from tests.processes import together
 
 pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.slow]
 
@@ -21,7 +21,7 @@ def test_two_processes_are_one_and_read_each_others_checkpoints(what: str, writt
     weights = reference("gpt2")[3]
     save_pieces(tmp_path / "by-one", {n: piece_of(w, w) for n, w in weights.items()}, {"step": 3}, ALONE)
     (tmp_path / "disk").mkdir()
-    torchrun(2, SCRIPT, what, str(tmp_path))
+    together(2, SCRIPT, what, str(tmp_path))
     assert read_state(tmp_path / written)["step"] == 3
     assert len(list((tmp_path / written).glob("state-*"))) == 2
     empty = {n: torch.full_like(w, -1.0) for n, w in weights.items()}

@@ -23,7 +23,7 @@ from foundling.train.loop import micro_batches, runs_of
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import Recipe, recipe_from
 from foundling.train.state import Training
-from tests.processes import torchrun
+from tests.processes import together
 from tests.tiny import tiny_model
 from tests.train.test_pretrain import assert_same_bits, metrics_of, stop_after, tensors_of
 
@@ -231,7 +231,7 @@ def test_two_processes_learn_what_one_does(bert_recipe: Make, tmp_path: Path) ->
     keys = {"train.length": "10 steps", "train.batch": "12 rows", "train.micro_batch": 2, "train.log_every": 1}
     one = pretrain(bert_recipe("one", **keys))
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(resolved(bert_recipe("two", **keys))), encoding="utf-8")
-    torchrun(2, "-m", "foundling", "pretrain", str(tmp_path / "two.yaml"))
+    together(2, "-m", "foundling", "pretrain", str(tmp_path / "two.yaml"))
     first, second = metrics_of(one.folder), metrics_of(tmp_path / "two")
     for key in ("train/loss_mlm", "train/loss_nsp", "train/gradient_norm", "train/tokens", "valid/next_loss"):
         values = [[line[key] for line in lines if key in line] for lines in (first, second)]
@@ -248,7 +248,7 @@ def test_a_tensor_group_of_two_learns_what_one_process_does(bert_recipe: Make, t
     one = pretrain(bert_recipe("one", **keys))
     split = resolved(bert_recipe("split", **keys, **{"parallel.tensor": 2}))
     (tmp_path / "split.yaml").write_text(yaml.safe_dump(split), encoding="utf-8")
-    torchrun(2, "-m", "foundling", "pretrain", str(tmp_path / "split.yaml"))
+    together(2, "-m", "foundling", "pretrain", str(tmp_path / "split.yaml"))
     first, second = metrics_of(one.folder), metrics_of(tmp_path / "split")
     for key in ("train/loss", "train/gradient_norm", "valid/loss"):
         values = [[line[key] for line in lines if key in line] for lines in (first, second)]

@@ -20,7 +20,7 @@ from foundling.train.layers import height_of
 from foundling.train.run import Run
 from foundling.train.session import enter
 from foundling.train.state import Training, checkpoints
-from tests.processes import torchrun
+from tests.processes import together
 from tests.tasks.small import FAMILIES, base_folder, recipe, write_rows
 
 ROWS = [{"text": f"w{7 + i} w{8 + (i * 3) % 9} w{20 + i}", "label": "abc"[i % 3]} for i in range(20)]
@@ -174,7 +174,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, files: dict[str, str]
     keys = {"train.unfreeze": "2 steps", "train.length": "6 steps", "train.log_every": 1, "task.dev": [], "seeds": 2}
     one, two = (made(tmp_path, files, name, **keys, **{"train.precision": "bf16"}) for name in ("one", "two"))
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(resolved(two)), encoding="utf-8")
-    torchrun(2, "-m", "foundling", "finetune", str(tmp_path / "two.yaml"))
+    together(2, "-m", "foundling", "finetune", str(tmp_path / "two.yaml"))
     runs = finetune(one), Run(two.folder)
     assert runs[1].summary["seeds"]["test"].keys() == runs[0].summary["seeds"]["test"].keys()
     for seed in (0, 1):

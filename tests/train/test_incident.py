@@ -23,7 +23,7 @@ from foundling.train.page import read_metrics
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import Recipe
 from foundling.train.state import Trainee, Training, checkpoints
-from tests.processes import torchrun
+from tests.processes import together
 from tests.tasks.small import write_rows
 from tests.train.test_finetune import ROWS, made
 from tests.train.test_pretrain import TIMES, assert_same_bits, tensors_of
@@ -303,7 +303,7 @@ def test_two_processes_find_what_one_does(
     one = pretrain(tiny_recipe("one", **keys))
     recipe = tmp_path / "two.yaml"
     recipe.write_text(yaml.safe_dump(tiny_data("two", **keys)), encoding="utf-8")
-    output = torchrun(2, "-m", "foundling", "pretrain", str(recipe))
+    output = together(2, "-m", "foundling", "pretrain", str(recipe))
     found = [
         [(e["step"], e["guard/action"], e["guard/rows"][0], e.get("guard/back_to")) for e in events(folder)]
         for folder in (one.folder, tmp_path / "two")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from foundling.models.hub import load_model
 from foundling.train.pretrain import pretrain
-from tests.processes import torchrun
+from tests.processes import together
 from tests.train.test_pretrain import Make, assert_same_bits, metrics_of, stop_after
 
 SHAPE = {"layers": 2, "width": 32, "heads": 4, "mlp_width": 64}
@@ -59,7 +59,7 @@ def test_two_processes_learn_what_one_does(
     one = pretrain(tiny_recipe("one", **keys))
     recipe = tmp_path / "two.yaml"
     recipe.write_text(yaml.safe_dump(tiny_data("two", **keys, **{"parallel.tensor": tensor})), encoding="utf-8")
-    torchrun(2, "-m", "foundling", "pretrain", str(recipe))
+    together(2, "-m", "foundling", "pretrain", str(recipe))
     first, second = metrics_of(one.folder), metrics_of(tmp_path / "two")
     for key in ("train/loss", "train/gradient_norm", "valid/loss"):
         values = [[line[key] for line in lines if key in line] for lines in (first, second)]

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import Recipe
 from foundling.train.state import checkpoints
-from tests.processes import finish, start, torchrun
+from tests.processes import Started, finish, start, together, torchrun
 from tests.train.test_pretrain import assert_same_bits, metrics_of, tensors_of
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -29,14 +28,14 @@ def write(data: dict[str, Any], path: Path) -> str:
     return str(path)
 
 
-def command(recipe: str, *more: str) -> list[str]:
-    return [sys.executable, "-m", "foundling", "pretrain", recipe, *more]
+def started(recipe: str, *more: str) -> Started:
+    return start("-m", "foundling", "pretrain", recipe, *more)
 
 
-def wait_for(condition: Callable[[], object], process: Any) -> None:
+def wait_for(condition: Callable[[], object], process: Started) -> None:
     limit = time.monotonic() + 60
     while not condition():
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, process.output()
         assert time.monotonic() < limit
         time.sleep(0.01)
 
@@ -56,7 +55,7 @@ def test_killed_at_random_moments_and_resumed_is_uninterrupted(
     rng, survived = random.Random(7), 0
     for _ in range(3):
         resume = ["--resume"] if checkpoints(folder) else []
-        process = start(command(recipe, *resume))
+        process = started(recipe, *resume)
         before = len(checkpoints(folder)) and checkpoints(folder)[-1].name
         wait_for(lambda before=before: checkpoints(folder) and checkpoints(folder)[-1].name != before, process)
         time.sleep(rng.uniform(0.0, 0.15))
@@ -64,7 +63,7 @@ def test_killed_at_random_moments_and_resumed_is_uninterrupted(
         status, _ = finish(process)
         survived += status == 0
     assert survived < 3, "every run had ended before it was killed"
-    status, output = finish(start(command(recipe, "--resume")))
+    status, output = finish(started(recipe, "--resume"))
     assert status == 0, output
     assert_same_bits(whole.folder, folder)
     assert not list(folder.glob(".*")), "what a killed process left was cleared"
@@ -78,7 +77,7 @@ def test_a_signal_writes_a_checkpoint_and_resume_goes_on(
     keys = {"train.length": "120 steps", "checkpoint.every": "50 steps", "train.log_every": 1}
     folder = tmp_path / "told"
     recipe = write(tiny_data("told", **keys), tmp_path / "told.yaml")
-    process = start(command(recipe))
+    process = started(recipe)
     wait_for(lambda: (folder / "metrics.jsonl").exists() and len(metrics_of(folder)) > 5, process)
     process.send_signal(number)
     status, output = finish(process)
@@ -127,7 +126,7 @@ def test_a_tensor_group_of_two_learns_what_one_process_does(tiny_recipe: Make, t
     keys = {"train.length": "10 steps", "optimizer.lr": 1e-3, "train.log_every": 1}
     one = pretrain(tiny_recipe("one", **keys))
     recipe = write(tiny_data("split", **keys, **{"parallel.tensor": 2}), tmp_path / "split.yaml")
-    torchrun(2, "-m", "foundling", "pretrain", recipe)
+    together(2, "-m", "foundling", "pretrain", recipe)
     first, second = metrics_of(one.folder), metrics_of(tmp_path / "split")
     for key in ("train/loss", "train/gradient_norm", "valid/loss"):
         values = [[line[key] for line in lines if key in line] for lines in (first, second)]

@@ -15,7 +15,7 @@ from foundling.serve.source_model import SourceModel
 from foundling.tokenizers.bpe import Config as BpeConfig
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import Recipe, recipe_from
-from tests.processes import torchrun
+from tests.processes import together
 from tests.tiny import sentences
 from tests.train.test_pretrain import assert_same_bits, metrics_of, stop_after
 
@@ -137,7 +137,7 @@ def test_two_processes_learn_what_one_does(
     one = pretrain(tiny_recipe("one", **keys))
     recipe = tmp_path / "two.yaml"
     recipe.write_text(yaml.safe_dump(tiny_data("two", **keys, **{"parallel.tensor": tensor})))
-    torchrun(2, "-m", "foundling", "pretrain", str(recipe))
+    together(2, "-m", "foundling", "pretrain", str(recipe))
     found = [
         [line["train/loss"] for line in metrics_of(tmp_path / name) if "train/loss" in line] for name in ("one", "two")
     ]
