@@ -60,14 +60,13 @@ def run_ours(recipe: dict[str, Any]) -> dict[str, Any]:
         lines = (run.folder / "answers-test.jsonl").read_text(encoding="utf-8").splitlines()
         main = task.measured(examples, [json.loads(line)["answer"] for line in lines])[0]
     test, figure = summary["test"], task.config.metric
-    shown = {name: x for name, x in test.items() if isinstance(x, float) and "/" not in name}
+    names = [name for name, x in test.items() if isinstance(x, float) and "/" not in name]
     return {
         "system": "foundling",
         "task": recipe["name"],
         "seed": checked.seed,
         "figure": figure,
         f"test_{figure}": test[figure],
-        "interval": test["intervals"][figure],
         "train_s": summary["wall_seconds"],
         "train_s_without_dev": summary["seconds"],
         "tokens_per_s": round(summary["tokens"] / summary["wall_seconds"]),
@@ -75,7 +74,7 @@ def run_ours(recipe: dict[str, Any]) -> dict[str, Any]:
         "best_step": summary["best_step"],
         "precision": summary["settings"]["precision"],
         "compiled": summary["settings"]["compiled"],
-        "all": shown,
+        "all": {name: [test[name], *test["intervals"][name]] for name in names},
         "metric": main.metric,
         "settings": dict(main.settings),
         "golds": main.golds,
@@ -255,7 +254,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of ours: a key of the recipe")
     parser.add_argument("--variant", action="append", default=[], metavar='NAME="KEY=VALUE ..."')
     parser.add_argument("--peer", action="append", default=[], metavar='NAME="COMMAND"')
-    parser.add_argument("--examples", type=int, metavar="N", help="train on the first N examples only")
+    parser.add_argument(
+        "--examples",
+        type=int,
+        metavar="N",
+        help="train on the first N examples only; from initial weights, few fill a small vocabulary "
+        "(--set tokenizer.vocab_size=500)",
+    )
     parser.add_argument(
         "--heldout", type=int, metavar="N", help="measure on the first N of dev and test, to try it out"
     )

@@ -92,30 +92,29 @@ class Task:
             model.resize_token_embeddings(len(self.tokenizer))
         return model
 
-    def features(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def features(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[list[int]]]:
+        """What the model reads of each row, and, of words, which one each token is the first of (`words_of`)."""
         limit: dict[str, Any] = {"truncation": True, "max_length": self.given.max_length}
-        found = []
+        found, firsts = [], []
         for row in rows:
             if self.of_words:
                 encoded = self.tokenizer(row["tokens"], is_split_into_words=True, **limit)
-                tags = row["tags"]
-                numbers: Any = [self._number(tags[word]) if word >= 0 else _LEFT_OUT for word in words_of(encoded)]
+                firsts.append(words_of(encoded))
+                numbers: Any = [self._number(row["tags"][i]) if i >= 0 else _LEFT_OUT for i in firsts[-1]]
             else:
                 encoded, numbers = self.tokenizer(*texts_of(row), **limit), self._number(str(row["label"]))
             found.append({**encoded, "labels": numbers})
-        return found
+        return found, firsts
 
     def _number(self, label: str) -> int:
         return self.labels.index(label)
 
-    def answers(self, rows: list[dict[str, Any]], logits: np.ndarray) -> list[Any]:
+    def answers(self, rows: list[dict[str, Any]], firsts: list[list[int]], logits: np.ndarray) -> list[Any]:
         best = logits.argmax(-1)
         if not self.of_words:
             return [self.labels[number] for number in best]
         found = []
-        for row, numbers in zip(rows, best, strict=True):
-            limit = {"truncation": True, "max_length": self.given.max_length}
-            words = words_of(self.tokenizer(row["tokens"], is_split_into_words=True, **limit))
+        for row, words, numbers in zip(rows, firsts, best, strict=True):
             tags = ["O"] * len(row["tokens"])
             for place, word in enumerate(words):
                 if word >= 0:
@@ -145,7 +144,8 @@ def main() -> None:
     set_seed(given.seed)
     train, dev, test = read(given.train), read(given.dev), read(given.test)
     task = Task(given, train)
-    features = [task.features(rows) for rows in (train, dev, test)]
+    (learnt, _), (of_dev, dev_firsts), (of_test, test_firsts) = map(task.features, (train, dev, test))
+    judge = lambda said: {task.figure: task.measured(dev, task.answers(dev, dev_firsts, said.predictions))}
     collator = DataCollatorForTokenClassification if task.of_words else DataCollatorWithPadding
 
     with tempfile.TemporaryDirectory() as out:
@@ -172,20 +172,20 @@ def main() -> None:
         trainer = Trainer(
             model=task.model(),
             args=arguments,
-            train_dataset=features[0],
-            eval_dataset=features[1],
+            train_dataset=learnt,
+            eval_dataset=of_dev,
             data_collator=collator(task.tokenizer),
-            compute_metrics=lambda said: {task.figure: task.measured(dev, task.answers(dev, said.predictions))},
+            compute_metrics=judge,
         )
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start
         trainer.compute_metrics = None
-        answers = task.answers(test, trainer.predict(features[2]).predictions)
+        answers = task.answers(test, test_firsts, trainer.predict(of_test).predictions)
     score = task.measured(test, answers)
     if task.of_words:
         answers = [list(entities(tags)) for tags in answers]
-    num_tokens = sum(len(one["input_ids"]) for one in features[0]) * given.epochs
+    num_tokens = sum(len(one["input_ids"]) for one in learnt) * given.epochs
     print(
         json.dumps(
             {
