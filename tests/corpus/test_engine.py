@@ -63,7 +63,8 @@ def test_no_telemetry_and_no_engine_on_import() -> None:
         "import foundling.corpus.build, os; assert os.environ['DO_NOT_TRACK'] == '1'; assert 'torch' not in sys.modules"
     )
     environment = {key: value for key, value in os.environ.items() if key != "DO_NOT_TRACK"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -110,7 +110,8 @@ def test_anything_can_be_read() -> None:
             kind, tag = rng.random(), rng.choice(tags.split())
             opened = f"<{tag}{rng.choice(attributes)}>"
             parts.append(opened if kind < 0.45 else f"</{tag}>" if kind < 0.7 else rng.choice(words))
-        main_text("".join(parts)).encode()
+        text = main_text("".join(parts))
+        assert text.encode().decode() == text
 
 
 @pytest.mark.parametrize(

@@ -257,21 +257,28 @@ def test_progress_is_told(tmp_path: Path) -> None:
     )
 
 
-def test_a_dead_worker_is_an_error_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenize_module, "_SMALL_BYTES", 0)
-    monkeypatch.setattr(tokenize_module, "_BATCH_BYTES", 2000)
+def remembered_processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """All processes that are started from here on."""
     crew: list[subprocess.Popen[bytes]] = []
     start = subprocess.Popen
-
-    @cache
-    def documents() -> list[tuple[int, str]]:
-        return list(enumerate(texts(400)))
 
     def remember(*args: object, **kwargs: object) -> object:
         crew.append(start(*args, **kwargs))  # type: ignore[call-overload]
         return crew[-1]
 
     monkeypatch.setattr(subprocess, "Popen", remember)
+    return crew
+
+
+def test_a_dead_worker_is_an_error_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenize_module, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(tokenize_module, "_BATCH_BYTES", 2000)
+    crew = remembered_processes(monkeypatch)
+
+    @cache
+    def documents() -> list[tuple[int, str]]:
+        return list(enumerate(texts(400)))
+
     results = tokenize(documents(), trained("bpe"), workers=2)
     next(results)
     os.kill(crew[0].pid, signal.SIGKILL)
@@ -283,9 +290,13 @@ def test_a_dead_worker_is_an_error_not_a_hang(monkeypatch: pytest.MonkeyPatch) -
 def test_workers_end_when_the_reader_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenize_module, "_SMALL_BYTES", 0)
     monkeypatch.setattr(tokenize_module, "_BATCH_BYTES", 2000)
+    crew = remembered_processes(monkeypatch)
     results = tokenize(enumerate(texts(400)), trained("bpe"), workers=2)
     next(results)
+    assert len(crew) == 2
+    assert any(process.poll() is None for process in crew), "there is more to read"
     results.close()  # type: ignore[attr-defined]
+    assert all(process.poll() is not None for process in crew)
 
 
 def test_the_worker_is_light() -> None:

@@ -60,7 +60,7 @@ def brute_force(model: Gpt | Seq2Seq, prompt: list[int], max_tokens: int, beam: 
     return sorted(found, key=lambda one: -one.score)
 
 
-def same(found: list[Hypothesis], wanted: list[Hypothesis]) -> None:
+def assert_same(found: list[Hypothesis], wanted: list[Hypothesis]) -> None:
     assert [one.tokens for one in found] == [one.tokens for one in wanted]
     assert [one.ended for one in found] == [one.ended for one in wanted]
     for one, two in zip(found, wanted, strict=True):
@@ -89,7 +89,7 @@ def test_a_beam_as_wide_as_all_texts_is_brute_force(name: str, settings: dict[st
     model, prompts = MODELS[name](), [[2, 3, 0, 2], [3], [2, 2]]
     found = beam_search(model, prompts, max_tokens=4, stop_ids=[STOP], start_id=START, **ALL, **settings)
     for prompt, best in zip(prompts, found, strict=True):
-        same(best, brute_force(model, prompt, 4, Beam(**settings))[:20])
+        assert_same(best, brute_force(model, prompt, 4, Beam(**settings))[:20])
 
 
 @pytest.mark.parametrize("kind", ["gpt", "seq2seq"])
@@ -117,7 +117,7 @@ def test_prompts_together_are_prompts_alone() -> None:
         together = beam_search(model, prompts, **keys)
         for prompt, best in zip(prompts, together, strict=True):
             (alone,) = beam_search(model, [prompt], **keys)
-            same(best, alone)
+            assert_same(best, alone)
 
 
 @pytest.mark.parametrize("early", [True, False, "never"])

@@ -76,7 +76,7 @@ def edit_config(folder: Path, **keys: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
 
 
-def same_function(ours: Gpt, theirs: Any) -> None:
+def assert_same_function(ours: Gpt, theirs: Any) -> None:
     """Logits, loss and every gradient agree to 1e-5, on two rows."""
     generator = torch.Generator().manual_seed(1)
     tokens_RT = torch.randint(0, VOCAB, (2, LENGTH + 1), generator=generator)
@@ -103,7 +103,7 @@ def same_function(ours: Gpt, theirs: Any) -> None:
 def test_a_folder_of_transformers_is_the_same_function_here(name: str, tmp_path: Path) -> None:
     theirs = hf_model(name)
     theirs.save_pretrained(tmp_path)
-    same_function(load_model(tmp_path), theirs)
+    assert_same_function(load_model(tmp_path), theirs)
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -118,7 +118,7 @@ def test_our_folder_is_the_same_function_in_transformers(
     assert not [record.message for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
     assert not [str(warning.message) for warning in recwarn if "transformers" in str(warning.filename)]
     assert theirs.dtype == torch.float32
-    same_function(ours, theirs.eval())
+    assert_same_function(ours, theirs.eval())
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -178,7 +178,7 @@ def test_old_files_are_read(tmp_path: Path) -> None:
     state |= {f"h.{i}.attn.bias": torch.ones(1, 1, 32, 32).tril() for i in range(2)}
     (tmp_path / SAFETENSORS).unlink()
     torch.save(state, tmp_path / "pytorch_model.bin")
-    same_function(load_model(tmp_path), theirs)
+    assert_same_function(load_model(tmp_path), theirs)
     state["lm_head.weight"] = state["lm_head.weight"] + 1
     torch.save(state, tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"lm_head\.weight must equal"):

@@ -40,7 +40,7 @@ def plainly(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, s
     return (losses + shape.z * logits.logsumexp(-1) ** 2).sum()
 
 
-def compare(compiled: bool, atol: float = 1e-6, shape: Shape = PLAIN) -> None:
+def assert_same(compiled: bool, atol: float = 1e-6, shape: Shape = PLAIN) -> None:
     hidden, weight, targets = inputs()
     scale = 1 / 17
     found = linear_cross_entropy(hidden, weight, targets, scale, compiled, shape=shape)
@@ -61,7 +61,7 @@ def test_value_and_gradients_however_it_is_cut(
 ) -> None:
     cut(monkeypatch, per_buffer, per_chunk)
     for shape in SHAPES:
-        compare(compiled=False, shape=shape, atol=2e-6)
+        assert_same(compiled=False, shape=shape, atol=2e-6)
 
 
 @pytest.mark.xdist_group("compile")
@@ -69,8 +69,8 @@ def test_compiled_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_native_cross_entropy", lambda dtype: None)
     for per_buffer, per_chunk in ((100, 100), (10, 3)):
         cut(monkeypatch, per_buffer, per_chunk)
-        compare(compiled=True, atol=2e-6)
-        compare(compiled=True, atol=4e-6, shape=SHAPES[3])
+        assert_same(compiled=True, atol=2e-6)
+        assert_same(compiled=True, atol=4e-6, shape=SHAPES[3])
 
 
 needs_native = pytest.mark.skipif(
@@ -82,7 +82,7 @@ needs_native = pytest.mark.skipif(
 def test_native_is_not_native(monkeypatch: pytest.MonkeyPatch) -> None:
     for per_buffer, per_chunk in ((100, 100), (10, 3)):
         cut(monkeypatch, per_buffer, per_chunk)
-        compare(compiled=True, atol=2e-6)
+        assert_same(compiled=True, atol=2e-6)
 
 
 @needs_native
