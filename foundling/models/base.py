@@ -66,8 +66,8 @@ class Model(Protocol):
         """The repeated layers, in order: what is compiled, checkpointed and sharded one by one."""
         ...
 
-    def set_kernel(self, kernel: Kernel) -> None:
-        """Chooses the attention kernel of every layer."""
+    def set_kernel(self, kernel: Kernel, *, compiled: bool = False) -> None:
+        """Chooses the attention kernel of every layer. compiled: whether blocks are compiled, on CPU."""
         ...
 
     def initialize(self, generator: torch.Generator | None = None) -> None:

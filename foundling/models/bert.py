@@ -253,13 +253,13 @@ class Bert(nn.Module):
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.layers)
 
-    def set_kernel(self, kernel: Kernel) -> None:
-        self._whole_sizes = kernel == "blockwise"
+    def set_kernel(self, kernel: Kernel, *, compiled: bool = False) -> None:
+        self._whole_sizes = compiled
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kernel = kernel
             elif isinstance(module, ErfGeluMlp | MaskedHead):
-                module.keeps_slope = kernel == "blockwise"
+                module.keeps_slope = compiled
 
     def forward(self, batch: Batch) -> Hidden:
         if self.head is None:

@@ -220,7 +220,7 @@ class Gpt(nn.Module):
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.layers)
 
-    def set_kernel(self, kernel: Kernel) -> None:
+    def set_kernel(self, kernel: Kernel, *, compiled: bool = False) -> None:
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kernel = kernel

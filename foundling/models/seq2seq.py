@@ -293,7 +293,7 @@ class Seq2Seq(nn.Module):
     def blocks(self) -> Sequence[nn.Module]:
         return [*self.encoder, *self.decoder]
 
-    def set_kernel(self, kernel: Kernel) -> None:
+    def set_kernel(self, kernel: Kernel, *, compiled: bool = False) -> None:
         for module in self.modules():
             if isinstance(module, Attention | CrossAttention):
                 module.kernel = kernel

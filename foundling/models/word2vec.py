@@ -81,7 +81,7 @@ class Word2Vec(nn.Module):
     def blocks(self) -> Sequence[nn.Module]:
         return []
 
-    def set_kernel(self, kernel: Kernel) -> None:
+    def set_kernel(self, kernel: Kernel, *, compiled: bool = False) -> None:
         """There is no attention."""
 
     def forward(self, batch: Batch) -> Hidden:

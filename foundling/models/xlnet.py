@@ -230,12 +230,12 @@ class XLNet(nn.Module):
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.layers)
 
-    def set_kernel(self, kernel: Kernel) -> None:
+    def set_kernel(self, kernel: Kernel, *, compiled: bool = False) -> None:
         for module in self.modules():
             if isinstance(module, Attention):
-                module.kernel = kernel
+                module.kernel = "blockwise" if compiled else kernel
             if isinstance(module, Mlp):
-                module.keeps_slope = kernel == "blockwise"
+                module.keeps_slope = compiled
 
     def forward(self, batch: Batch, memory: Sequence[Tensor] | None = None) -> Hidden:
         """The answers at the batch's targets, each from what its rank lets it see; without ranks in the batch each

@@ -1,9 +1,11 @@
 """Attention over packed rows: one call for every engine.
 
-`attend` takes packed queries, keys and values and the rows' bounds. Three kernels stand behind it:
+`attend` takes packed queries, keys and values and the rows' bounds. Four kernels stand behind it:
 - `sdpa`: torch's fused attention, a call for each group of rows of one length. Runs anywhere.
-- `blockwise`: our bf16 matrix products with compiled softmax between (see nn/blockwise.py). CPU training, where
-  torch's fused backward is slow: 134 ms against 420 ms for 6 layers x 6 heads x 8192 tokens in rows of 256.
+- `rows`: all rows in one call of our own C++ (see nn/row_attention.py). CPU.
+- `blockwise`: our bf16 matrix products with compiled softmax between (see nn/blockwise.py). CPU training of long rows
+  where the processor multiplies bf16 matrices itself, and where no C++ kernel can be made: torch's fused backward is
+  slow, 420 ms against 134 ms for 6 layers x 6 heads x 8192 tokens in rows of 256.
 - `varlen`: torch's variable-length flash attention on the packed tokens as they lie. CUDA (prefixes go to sdpa).
 """
 
@@ -19,8 +21,22 @@ from torch.nn import functional as F
 
 from foundling.data.batch import row_pairs
 from foundling.nn.blockwise import blockwise_attention
+from foundling.nn.row_attention import knows_type, row_attention
 
-Kernel = Literal["sdpa", "blockwise", "varlen"]
+Kernel = Literal["sdpa", "rows", "blockwise", "varlen"]
+
+_ROWS_WIN_UP_TO = 128
+"""Tokens of a row up to which `rows` is taken where products in bf16 are many times as fast as in fp32 (AMX)."""
+
+
+def training_kernel(device: torch.device, dtype: torch.dtype, max_row_length: int, *, compiled: bool) -> Kernel:
+    """The fastest kernel for a model that computes in `dtype`. compiled: whether the compiler may be called."""
+    if device.type == "cuda":
+        return "varlen"
+    fast_bf16 = dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
+    if knows_type(dtype) and not (compiled and fast_bf16 and max_row_length > _ROWS_WIN_UP_TO):
+        return "rows"
+    return "blockwise" if compiled else "sdpa"
 
 
 def attend(
@@ -50,10 +66,9 @@ def attend(
     longest = max_row_length if max_k_length is None else max_k_length
     if kernel == "varlen" and prefix_R is None:
         return _varlen(q_NHK, k_MGK, v_MGK, bounds_R1, k_bounds, max_row_length, longest, causal, window)
-    if kernel == "blockwise":
-        return blockwise_attention(
-            q_NHK, k_MGK, v_MGK, bounds_R1, k_bounds, longest, causal=causal, window=window, prefix_R=prefix_R
-        )
+    if kernel in ("rows", "blockwise"):
+        own = row_attention if kernel == "rows" else blockwise_attention
+        return own(q_NHK, k_MGK, v_MGK, bounds_R1, k_bounds, longest, causal=causal, window=window, prefix_R=prefix_R)
     return _sdpa(q_NHK, k_MGK, v_MGK, bounds_R1, k_bounds, causal, window, prefix_R)
 
 

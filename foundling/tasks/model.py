@@ -91,8 +91,8 @@ class TaskModel(nn.Module):
         found: Sequence[nn.Module] = self.body.blocks()
         return found
 
-    def set_kernel(self, kernel: Kernel) -> None:
-        self.body.set_kernel(kernel)
+    def set_kernel(self, kernel: Kernel, *, compiled: bool = False) -> None:
+        self.body.set_kernel(kernel, compiled=compiled)
 
     def forward(self, batch: Batch) -> Tensor:
         assert batch.target_index_M is not None, "a task says which hidden states its head reads"

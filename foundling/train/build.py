@@ -15,6 +15,7 @@ from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.data.rows import Samples
 from foundling.models.base import family_of
+from foundling.nn.attention import training_kernel
 from foundling.nn.init import place_
 from foundling.objectives.base import Objective
 from foundling.optim.base import Optimizer, OptimizerConfig
@@ -100,9 +101,12 @@ def assemble(
         compile_blocks(model.blocks(), any_size=any_size)
     if recipe.train.recompute:
         recompute_blocks(model.blocks())
-    model.set_kernel("varlen" if world.device.type == "cuda" else "blockwise" if settings.compiled else "sdpa")
+    on_cpu = world.device.type == "cpu"
+    longest = max(stretch.row_length for stretch in settings.stretches)
+    kernel = training_kernel(world.device, precision.dtype, longest, compiled=settings.compiled)
+    model.set_kernel(kernel, compiled=settings.compiled and on_cpu)
     apply_sharding(trainee, model.blocks(), world, precision.dtype)
-    if world.device.type == "cpu" and world.size == 1:
+    if on_cpu and world.size == 1:
         for module in model.modules():
             if isinstance(module, nn.Embedding):
                 module.sparse = True  # the gradient of the rows that were read; all others would be zeros, each step

@@ -20,8 +20,10 @@ from foundling.train.recipe import Recipe
 
 _MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """On CPU, 1,024 to 8,192 tokens at once are within 5 % of each other and memory grows with them (docs/log.md)."""
-_COMPILE_WINS_AFTER_SECONDS = 45
-"""Compiling a block's forward and backward costs about 10 s on two cores and saves a third of each step."""
+_COMPILE_WINS_AFTER_SECONDS = {"bf16": 45, "fp32": 150}
+"""Compiling a block's forward and backward costs about 10 s on two cores, half a minute where lengths vary, and saves a
+third of each step in bf16. In fp32 matrix products take most of a step on CPU: it saves a fifth of a step of rows of
+256 tokens, and nothing of short ones."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def settle(
         total_steps=total_steps,
         lr=_peak_lr(recipe, dial.default_lr(width, goes_on=recipe.model.start is not None), width),
         precision=precision.name,
-        compiled=_compiled(recipe, seconds, device),
+        compiled=_compiled(recipe, seconds, precision.name, device),
         phases=_phases(recipe, shapes, total_steps, data_size, device),
     )
     num_tokens = settings.tokens_at(total_steps)
@@ -172,7 +174,7 @@ def settle_examples(
         total_steps=total_steps,
         lr=_peak_lr(recipe, dial.default_finetuning_lr(width, pretrained=recipe.base is not None), width),
         precision=precision.name,
-        compiled=_compiled(recipe, seconds, device),
+        compiled=_compiled(recipe, seconds, precision.name, device),
     )
     logger.info(
         "training: %s steps of %d examples (%.2f epochs), peak rate %g, %s%s",
@@ -251,22 +253,21 @@ def _micro_batch_rows(recipe: Recipe | FinetuneRecipe, row_length: int, rows_her
     return max(d for d in range(1, min(limit, rows_here) + 1) if rows_here % d == 0)
 
 
-def _compiled(recipe: Recipe | FinetuneRecipe, seconds: float, device: torch.device) -> bool:
+def _compiled(recipe: Recipe | FinetuneRecipe, seconds: float, precision: str, device: torch.device) -> bool:
     asked = recipe.train.compile
-    if asked is False:
+    if asked is False or (asked == "auto" and seconds <= _COMPILE_WINS_AFTER_SECONDS[precision]):
         return False
     possible = can_compile(device)
     if asked is True and not possible:
         raise UserError("train.compile needs a C++ compiler (Triton on CUDA)", got="none", do="set train.compile=false")
     if asked == "auto" and not possible:
         logger.warning("no C++ compiler was found: training runs uncompiled, about a third slower")
-    compiled = possible and (asked is True or seconds > _COMPILE_WINS_AFTER_SECONDS)
-    if compiled and device.type == "cpu" and not vectorizes():
+    if possible and device.type == "cpu" and not vectorizes():
         logger.warning(
             "torch's compiler finds no vector instructions on this processor, though torch has them: its kernels will "
             "be several times slower. A process that it starts to look for them fails: see the system's log"
         )
-    return compiled
+    return possible
 
 
 class Clock:

@@ -15,6 +15,7 @@ from foundling.data.batch import Batch
 from foundling.models.bert import Bert, Config
 from foundling.models.hub import format_for, load_model, save_model
 from foundling.models.hub._weights import SAFETENSORS
+from tests.nn.test_attention import ROWS
 
 transformers = pytest.importorskip("transformers")
 
@@ -168,7 +169,7 @@ def test_transformers_to_ours_to_transformers_gives_the_same_bits(name: str, tmp
 
 
 @pytest.mark.parametrize("name", ["pretraining", "modern"])
-@pytest.mark.parametrize("kernel", ["sdpa", "blockwise"])
+@pytest.mark.parametrize("kernel", ["sdpa", "blockwise", ROWS])
 def test_packed_is_unpacked(name: str, kernel: Any) -> None:
     """Each row alone gives what it gives among others, and so do the gradients."""
     model = shaken(OURS[name].build())

@@ -325,7 +325,7 @@ def test_compiled_with_the_fast_attention_is_the_same() -> None:
     for fast in (False, True):
         model = small()
         if fast:
-            model.set_kernel("blockwise")
+            model.set_kernel("blockwise", compiled=True)
             compile_blocks(model.blocks(), any_size=False)
         logits = model(batch).logits()
         logits.square().sum().backward()

@@ -1,4 +1,4 @@
-"""One law of attention, three kernels. The reference is the plain formula, row by row."""
+"""One law of attention, four kernels. The reference is the plain formula, row by row."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from foundling.nn import blockwise
-from foundling.nn.attention import Kernel, attend, attend_cached
+from foundling.nn import attention, blockwise
+from foundling.nn.attention import Kernel, attend, attend_cached, training_kernel
+from foundling.nn.row_attention import knows_type
 
 WIDTH = 8
+ROWS = pytest.param(
+    "rows",
+    marks=pytest.mark.skipif(not knows_type(torch.float32), reason="no C++ compiler here that makes the kernels"),
+)
 
 
 def inputs(lengths: Sequence[int], heads: int, groups: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -86,11 +91,12 @@ def test_sdpa_is_the_formula(lengths: list[int], heads: int, groups: int, seen: 
     )
 
 
-def assert_blockwise_is_sdpa(lengths: list[int], heads: int, groups: int, seen: dict[str, Any]) -> None:
+def assert_is_sdpa(tested: Kernel, lengths: list[int], heads: int, groups: int, seen: dict[str, Any]) -> None:
     tensors, seen = inputs(lengths, heads, groups), cut(seen, lengths)
     weights = torch.randn(sum(lengths), heads, WIDTH, generator=torch.Generator().manual_seed(1))
     results = []
-    for kernel in ("sdpa", "blockwise"):
+    kernels: tuple[Kernel, ...] = ("sdpa", tested)
+    for kernel in kernels:
         out = run(tensors, lengths, kernel, **seen)
         results.append((out.detach(), *torch.autograd.grad((out * weights).sum(), tensors)))
     for one, two in zip(*results, strict=True):
@@ -114,7 +120,7 @@ def test_blockwise_is_sdpa_value_and_gradients(
     """Blocks of 4 make rows of 5 to 11 tokens span several: the path of rows longer than BLOCK_ROWS."""
     request.getfixturevalue(kernels)
     monkeypatch.setattr(blockwise, "BLOCK_ROWS", block_rows)
-    assert_blockwise_is_sdpa(lengths, heads, groups, seen)
+    assert_is_sdpa("blockwise", lengths, heads, groups, seen)
 
 
 @pytest.mark.usefixtures("native_kernels")
@@ -152,7 +158,7 @@ def test_compiled_blockwise_is_sdpa_value_and_gradients(seen: dict[str, Any], mo
     """Rows in a group and alone, of several blocks, heads that share keys. No two sizes agree, which torch would take
     for a law of theirs and compile anew where it ends."""
     monkeypatch.setattr(blockwise, "BLOCK_ROWS", 5)
-    assert_blockwise_is_sdpa([7, 7, 7, 11], 6, 2, seen)
+    assert_is_sdpa("blockwise", [7, 7, 7, 11], 6, 2, seen)
 
 
 @pytest.mark.xdist_group("compile")
@@ -182,7 +188,7 @@ def test_blockwise_in_bf16_is_as_close_as_bf16_is() -> None:
 
 
 @pytest.mark.xdist_group("compile")
-@pytest.mark.parametrize("kernel", ["sdpa", "blockwise"])
+@pytest.mark.parametrize("kernel", ["sdpa", "blockwise", ROWS])
 def test_a_later_token_and_another_row_change_nothing(kernel: Kernel) -> None:
     lengths, place = [6, 9, 4], 10  # token 4 of the second row
     tensors = [t.detach() for t in inputs(lengths, 4, 2)]
@@ -198,7 +204,7 @@ def test_a_later_token_and_another_row_change_nothing(kernel: Kernel) -> None:
 
 
 @pytest.mark.xdist_group("compile")
-@pytest.mark.parametrize("kernel", ["sdpa", "blockwise"])
+@pytest.mark.parametrize("kernel", ["sdpa", "blockwise", ROWS])
 def test_packed_rows_are_each_row_alone(kernel: Kernel) -> None:
     lengths = [6, 9, 9, 1]
     tensors = [t.detach() for t in inputs(lengths, 4, 2)]
@@ -210,19 +216,23 @@ def test_packed_rows_are_each_row_alone(kernel: Kernel) -> None:
 
 
 @pytest.mark.xdist_group("compile")
-@pytest.mark.parametrize("block_rows", [256, 4])
-def test_rows_may_attend_to_those_of_another_sequence(block_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "block_rows"), [("blockwise", 256), ("blockwise", 4), pytest.param(*ROWS.values, 0, marks=ROWS.marks)]
+)
+def test_rows_may_attend_to_those_of_another_sequence(
+    kernel: Kernel, block_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(blockwise, "BLOCK_ROWS", block_rows)
     lengths, others = [6, 6, 6, 3], [4, 4, 9, 9]
     q = inputs(lengths, 4, 2)[0]
     _, k, v = inputs(others, 4, 2)
     results = []
-    for kernel in ("sdpa", "blockwise"):
-        given: Any = {"k_bounds_R1": bounds(others), "max_k_length": 9, "kernel": kernel}
+    for one in ("sdpa", kernel):
+        given: Any = {"k_bounds_R1": bounds(others), "max_k_length": 9, "kernel": one}
         out = attend(q, k, v, bounds(lengths), 6, causal=False, **given)
         results.append((out.detach(), *torch.autograd.grad(out.square().sum(), (q, k, v))))
-    for one, two in zip(*results, strict=True):
-        torch.testing.assert_close(two, one, atol=1e-5, rtol=1e-5)
+    for wanted, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
     start = k_start = 0
     for length, other in zip(lengths, others, strict=True):
         for head in range(4):
@@ -230,6 +240,79 @@ def test_rows_may_attend_to_those_of_another_sequence(block_rows: int, monkeypat
             row = scores.softmax(-1) @ v[k_start : k_start + other, head // 2]
             torch.testing.assert_close(results[0][0][start : start + length, head], row, atol=1e-6, rtol=1e-5)
         start, k_start = start + length, k_start + other
+
+
+@pytest.mark.parametrize("kernel", [ROWS])
+@pytest.mark.parametrize(("lengths", "heads", "groups"), SHAPES)
+@pytest.mark.parametrize("seen", SEEN)
+def test_rows_are_sdpa_value_and_gradients(
+    kernel: Kernel, lengths: list[int], heads: int, groups: int, seen: dict[str, Any]
+) -> None:
+    assert_is_sdpa(kernel, lengths, heads, groups, seen)
+
+
+@pytest.mark.parametrize("kernel", [ROWS])
+@pytest.mark.parametrize("width", [20, 32, 64, 128])
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {"causal": True},
+        {"causal": False, "window": 64},
+        {"causal": True, "window": 150},
+        {"causal": True, "prefix_R": [90, 0, 130, 1]},
+    ],
+)
+def test_rows_of_several_blocks_and_every_tile(kernel: Kernel, width: int, seen: dict[str, Any]) -> None:
+    """Rows of more queries than a block, and widths of one to many vector registers; q, k and v lie in one tensor."""
+    lengths, generator = [131, 49, 150, 1], torch.Generator().manual_seed(2)
+    whole = torch.randn(sum(lengths), 6, width, generator=generator, requires_grad=True)
+    weights = torch.randn(sum(lengths), 2, width, generator=generator)
+    results = []
+    for one in ("sdpa", kernel):
+        tensors = [whole[:, :2], whole[:, 2:4], whole[:, 4:]]
+        out = run(tensors, lengths, one, **seen)
+        results.append((out.detach(), *torch.autograd.grad((out * weights).sum(), whole)))
+    for wanted, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, wanted, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("kernel", [ROWS])
+def test_rows_in_bf16_are_as_close_as_bf16_is(kernel: Kernel) -> None:
+    lengths = [9, 70, 5]
+    tensors = inputs(lengths, 4, 2, torch.bfloat16)
+    whole = [t.detach().float().requires_grad_() for t in tensors]
+    out, wanted = run(tensors, lengths, kernel), run(whole, lengths, "sdpa")
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), wanted, atol=4e-3, rtol=4e-3)  # one rounding, of the result
+    found = torch.autograd.grad(out.float().square().sum(), tensors)
+    for one, two in zip(torch.autograd.grad(wanted.square().sum(), whole), found, strict=True):
+        assert (two.float() - one).norm() < 0.01 * one.norm()
+
+
+@pytest.mark.parametrize("kernel", [ROWS])
+def test_rows_hide_no_nan(kernel: Kernel) -> None:
+    lengths = [5, 20]
+    tensors = [t.detach() for t in inputs(lengths, 2, 2)]
+    tensors[1][7, 0, 3] = math.nan
+    out = run(tensors, lengths, kernel)
+    assert out[7:, 0].isnan().all(), "every query that sees the key"
+    assert out[:7].isfinite().all()
+    assert out[:, 1].isfinite().all()
+
+
+def test_the_kernel_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, bf16, fp32 = torch.device("cpu"), torch.bfloat16, torch.float32
+    monkeypatch.setattr(attention, "knows_type", lambda dtype: dtype in (bf16, fp32))
+    for amx, long in ((False, "rows"), (True, "blockwise")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda found=amx: found)
+        assert training_kernel(cpu, bf16, 128, compiled=True) == "rows"
+        assert training_kernel(cpu, bf16, 256, compiled=True) == long
+        assert training_kernel(cpu, fp32, 256, compiled=True) == "rows"
+        assert training_kernel(cpu, bf16, 256, compiled=False) == "rows"
+    assert training_kernel(torch.device("cuda"), bf16, 256, compiled=True) == "varlen"
+    monkeypatch.setattr(attention, "knows_type", lambda dtype: False)
+    assert training_kernel(cpu, fp32, 64, compiled=True) == "blockwise"
+    assert training_kernel(cpu, fp32, 64, compiled=False) == "sdpa"
 
 
 def test_attention_from_a_cache_is_the_last_tokens_of_the_whole() -> None:

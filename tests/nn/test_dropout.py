@@ -69,7 +69,7 @@ def test_without_it_nothing_is_drawn(family: str) -> None:
 def test_a_compiled_block_drops_what_an_eager_one_does() -> None:
     eager, compiled = (tiny_model("gpt", dropout=0.3, layers=1) for _ in range(2))
     for model in (eager, compiled):
-        model.set_kernel("blockwise")
+        model.set_kernel("blockwise", compiled=True)
     torch._dynamo.reset()
     compile_blocks(compiled.blocks(), any_size=False)
     losses = [loss_of(model, "gpt") for model in (eager, compiled)]

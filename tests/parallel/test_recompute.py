@@ -8,6 +8,7 @@ from torch import Tensor
 
 from foundling.core.errors import UserError
 from foundling.parallel.apply import compile_blocks, recompute_blocks
+from tests.nn.test_attention import ROWS
 from tests.nn.test_dropout import FAMILIES, loss_of
 from tests.tiny import tiny_model
 
@@ -16,7 +17,7 @@ def gradients(model: Any) -> dict[str, Tensor]:
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-@pytest.mark.parametrize("kernel", ["sdpa", "blockwise"])
+@pytest.mark.parametrize("kernel", ["sdpa", "blockwise", ROWS])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradients_are_those_without_to_the_bit(family: str, kernel: Any) -> None:
     plain, again = (tiny_model(family, dropout=0.3) for _ in range(2))
@@ -87,7 +88,7 @@ def test_a_compiled_block_rounds_and_drops_as_it_did() -> None:
         torch._dynamo.utils.counters.clear()
         models = [tiny_model("gpt", dropout=0.3, layers=layers).to(torch.bfloat16) for layers in (1, 2)]
         for model in models:
-            model.set_kernel("blockwise")
+            model.set_kernel("blockwise", compiled=True)
             compile_blocks(model.blocks(), any_size=False)
             if recompute:
                 recompute_blocks(model.blocks())

@@ -232,7 +232,7 @@ def test_without_a_compiler_auto_trains_uncompiled_and_says_so(
     tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(settings, "can_compile", lambda device: False)
-    monkeypatch.setattr(settings, "_COMPILE_WINS_AFTER_SECONDS", -1)
+    monkeypatch.setattr(settings, "_COMPILE_WINS_AFTER_SECONDS", {"bf16": -1, "fp32": -1})
     run = pretrain(tiny_recipe(**{"train.compile": "auto", "train.precision": "auto", "train.length": "2 steps"}))
     assert "no C++ compiler was found" in caplog.text
     assert run.summary["settings"]["compiled"] is False

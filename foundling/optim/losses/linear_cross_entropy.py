@@ -128,7 +128,7 @@ def _to_gradient_natively_(logits_CV: Tensor, bias_V: Tensor | None, targets_C1:
 def _kernel(shape: Shape, compiled: bool, logits: Tensor) -> Callable[..., Tensor]:
     """What turns a chunk's logits into their gradient, given its bias, targets and scale."""
     if shape.is_plain:
-        if compiled and logits.device.type == "cpu" and _native_cross_entropy(logits.dtype) is not None:
+        if logits.device.type == "cpu" and _native_cross_entropy(logits.dtype) is not None:
             return _to_gradient_natively_
         return _to_gradient_compiled if compiled else _to_gradient_
     shaped = _to_shaped_gradient_compiled if compiled else _to_shaped_gradient_
