@@ -125,7 +125,7 @@ class Config(Strict):
 class Attention(nn.Module):
     """Self-attention with one fused projection, whose rows lie by head: its query, its key, its value."""
 
-    kernel: Kernel = "sdpa"
+    kernel: Kernel = "auto"
 
     def __init__(self, config: Config, window: int | None) -> None:
         super().__init__()

@@ -134,7 +134,7 @@ class Attention(nn.Module):
     is a split of whole head groups.
     """
 
-    kernel: Kernel = "sdpa"
+    kernel: Kernel = "auto"
 
     def __init__(self, config: AttentionShape, causal: bool = True) -> None:
         super().__init__()

@@ -162,7 +162,7 @@ class Memory:
 class CrossAttention(nn.Module):
     """From the decoder's tokens to all of the encoder's of the same row. Rows of `kv` lie by head: key, then value."""
 
-    kernel: Kernel = "sdpa"
+    kernel: Kernel = "auto"
 
     def __init__(self, config: Config) -> None:
         super().__init__()

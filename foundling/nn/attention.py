@@ -23,7 +23,8 @@ from foundling.data.batch import row_pairs
 from foundling.nn.blockwise import blockwise_attention
 from foundling.nn.row_attention import knows_type, row_attention
 
-Kernel = Literal["sdpa", "rows", "blockwise", "varlen"]
+Kernel = Literal["auto", "sdpa", "rows", "blockwise", "varlen"]
+"""`auto`: as each call finds its tensors, `rows` or else `sdpa`; what training chooses is fixed."""
 
 _ROWS_WIN_UP_TO = 128
 """Tokens of a row up to which `rows` is taken where products in bf16 are many times as fast as in fp32 (AMX)."""
@@ -51,7 +52,7 @@ def attend(
     prefix_R: Tensor | None = None,
     k_bounds_R1: Tensor | None = None,
     max_k_length: int | None = None,
-    kernel: Kernel = "sdpa",
+    kernel: Kernel = "auto",
 ) -> Tensor:
     """softmax(q k^T / sqrt(K)) v within each row; [N, H, K] out.
 
@@ -64,6 +65,8 @@ def attend(
     assert prefix_R is None or causal, "a prefix makes part of a causal row visible to all of it"
     k_bounds = bounds_R1 if k_bounds_R1 is None else k_bounds_R1
     longest = max_row_length if max_k_length is None else max_k_length
+    if kernel == "auto":
+        kernel = "rows" if q_NHK.device.type == "cpu" and knows_type(q_NHK.dtype) else "sdpa"
     if kernel == "varlen" and prefix_R is None:
         return _varlen(q_NHK, k_MGK, v_MGK, bounds_R1, k_bounds, max_row_length, longest, causal, window)
     if kernel in ("rows", "blockwise"):

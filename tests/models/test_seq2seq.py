@@ -217,6 +217,7 @@ def test_flops_are_those_that_torch_counts(variant: str, source: int, target: in
     model = small(variant, max_positions=64, width=48, vocab_size=300, head_width=None)
     model.target_share = target / (source + target)
     batch = packed(some_tokens(1, source, source), some_tokens(2, target, target))
+    model.set_kernel("sdpa")
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # others are not counted on CPU
         model(batch).logits().sum().backward()
     c = model.config
