@@ -35,8 +35,9 @@ Rotary = tuple[Tensor, Tensor]
 _MASKED_SHARE = 0.15
 """Share of the positions that are read when FLOPs are counted: BERT's mask rate."""
 _SIZE_STEP = 128
-"""In compiled runs on CPU, blocks see multiples of so many tokens: the last row is a filler that only sees itself. The
-matrix library makes and keeps a kernel for each size it meets, which costs more memory and time than the filler."""
+"""In compiled runs on CPU, blocks see multiples of at most so many tokens: the last row is a filler that only sees
+itself. The matrix library makes and keeps a kernel for each size it meets, which costs more memory and time than the
+filler."""
 
 
 class Config(Strict):
@@ -148,6 +149,11 @@ class Attention(nn.Module):
 
 def _chosen(x_ND: Tensor, wanted_W: Tensor | None) -> Tensor:
     return x_ND if wanted_W is None else x_ND.index_select(0, wanted_W)
+
+
+def _size_step(num_tokens: int) -> int:
+    """What a number of tokens is filled up to a multiple of: a power of two, about an eighth of it."""
+    return min(_SIZE_STEP, 1 << max(4, (num_tokens // 8).bit_length() - 1))
 
 
 def _filled(x_ND: Tensor, rows: int) -> Tensor:
@@ -296,11 +302,12 @@ class Bert(nn.Module):
         tables, bounds_R1, longest = self._rotary(batch.positions_N), batch.bounds_R1, batch.max_row_length
         num_wanted = None if wanted_W is None else len(wanted_W)
         if self._whole_sizes:
-            fill = _SIZE_STEP - len(x_ND) % _SIZE_STEP
+            step = _size_step(len(x_ND))
+            fill = step - len(x_ND) % step
             bounds_R1, longest = torch.cat([bounds_R1, bounds_R1[-1:] + fill]), max(longest, fill)
             tables = {kind: (_filled(cos, fill), _filled(sin, fill)) for kind, (cos, sin) in tables.items()}
             if wanted_W is not None:
-                wanted_W = F.pad(wanted_W, (0, -len(wanted_W) % _SIZE_STEP), value=len(x_ND))
+                wanted_W = F.pad(wanted_W, (0, -len(wanted_W) % _size_step(len(wanted_W))), value=len(x_ND))
             x_ND = _filled(x_ND, fill)
         for number, layer in enumerate(self.layers):
             last = number == len(self.layers) - 1

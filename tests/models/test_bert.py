@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from foundling.core.errors import UserError
 from foundling.data.batch import Batch
+from foundling.models import bert
 from foundling.models.bert import Bert, Config
 from foundling.models.hub import format_for, load_model, save_model
 from foundling.models.hub._weights import SAFETENSORS
@@ -166,6 +167,29 @@ def test_transformers_to_ours_to_transformers_gives_the_same_bits(name: str, tmp
     before, after = load_file(tmp_path / "theirs" / SAFETENSORS), load_file(tmp_path / "ours" / SAFETENSORS)
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+@pytest.mark.parametrize("name", ["pretraining", "modern"])
+def test_filler_of_compiled_runs_changes_no_answer(name: str) -> None:
+    model, batch = shaken(OURS[name].build()), packed()
+    sizes: list[int] = []
+    model.blocks()[0].register_forward_hook(lambda _module, given, _out: sizes.append(len(given[0])))
+    answers = []
+    for compiled in (False, True):
+        model.set_kernel("sdpa", compiled=compiled)
+        with torch.compiler.set_stance("force_eager"):  # gelu's kernel is compiled elsewhere
+            out = model(batch)
+        loss = F.cross_entropy(out.logits(), batch.targets_M)
+        answers.append((out.logits().detach(), *torch.autograd.grad(loss, [model.embedding.weight])))
+    assert sizes[0] < sizes[1]
+    assert sizes[1] % 16 == 0
+    for one, two in zip(*answers, strict=True):
+        torch.testing.assert_close(two, one, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize(("num_tokens", "step"), [(5, 16), (400, 32), (700, 64), (2048, 128), (9000, 128)])
+def test_filler_is_at_most_about_an_eighth(num_tokens: int, step: int) -> None:
+    assert bert._size_step(num_tokens) == step
 
 
 @pytest.mark.parametrize("name", ["pretraining", "modern"])
