@@ -98,7 +98,7 @@ def padded(batch: Batch, modern: bool) -> tuple[dict[str, Tensor], Tensor]:
     return inputs, mask
 
 
-def same_function(ours: Bert, theirs: Any) -> None:
+def assert_same_function(ours: Bert, theirs: Any) -> None:
     """Hidden states, logits, loss and every gradient agree to 1e-5."""
     modern, headless = ours.config.math == "modern", ours.head is None
     batch = packed()
@@ -136,7 +136,7 @@ def same_function(ours: Bert, theirs: Any) -> None:
 def test_a_folder_of_transformers_is_the_same_function_here(name: str, tmp_path: Path) -> None:
     theirs = hf_model(name)
     theirs.save_pretrained(tmp_path)
-    same_function(load_model(tmp_path), theirs)  # type: ignore[arg-type]
+    assert_same_function(load_model(tmp_path), theirs)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -150,7 +150,7 @@ def test_our_folder_is_the_same_function_in_transformers_and_no_key_is_missing(
     theirs, info = kind.from_pretrained(tmp_path / "model", output_loading_info=True, attn_implementation="eager")
     assert not any(info.values()), info
     assert not [record.message for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
-    same_function(ours, theirs.eval())
+    assert_same_function(ours, theirs.eval())
     back: Any = load_model(tmp_path / "model")
     resolved = {"mlp_width": ours.config.inner_width, "norm_eps": ours.config.eps}
     compared = set(Config.model_fields) - ({"segments"} if ours.config.math == "modern" else set())
@@ -269,7 +269,7 @@ def test_the_weights_tell_which_heads_there_are(tmp_path: Path, caplog: pytest.L
     old["bert.embeddings.position_ids"] = torch.arange(32)[None]
     save_file(old, tmp_path / SAFETENSORS)
     edit(tmp_path, "BertForPreTraining", "BertForMaskedLM")
-    same_function(load_model(tmp_path), theirs)  # type: ignore[arg-type]
+    assert_same_function(load_model(tmp_path), theirs)  # type: ignore[arg-type]
     del old["cls.seq_relationship.weight"], old["cls.seq_relationship.bias"]
     save_file(old, tmp_path / SAFETENSORS)
     less: Any = load_model(tmp_path)

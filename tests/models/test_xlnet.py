@@ -19,6 +19,7 @@ from foundling.models.hub import load_config, load_model, save_model
 from foundling.models.hub.base import ConfigReader
 from foundling.models.hub.xlnet import Format
 from foundling.models.xlnet import Config, XLNet
+from foundling.nn import _two_stream_kernels
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy
 from foundling.parallel.apply import compile_blocks
 
@@ -90,7 +91,7 @@ def as_hf(batch: Batch) -> dict[str, Tensor]:
     return found
 
 
-def same_gradients(ours: XLNet, theirs: Any) -> None:
+def assert_same_gradients(ours: XLNet, theirs: Any) -> None:
     gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     for weight in Format().weights(ours.config):
         grad = ours.get_parameter(weight.ours).grad
@@ -100,7 +101,7 @@ def same_gradients(ours: XLNet, theirs: Any) -> None:
     assert not gradients, "transformers has parameters that we do not"
 
 
-def same_function(ours: XLNet, theirs: Any, batch: Batch, **more: Any) -> None:
+def assert_same_function(ours: XLNet, theirs: Any, batch: Batch, **more: Any) -> None:
     """Logits, loss and every gradient agree to 1e-5."""
     memory = more.pop("memory", None)
     out = ours(batch, memory)
@@ -113,7 +114,7 @@ def same_function(ours: XLNet, theirs: Any, batch: Batch, **more: Any) -> None:
     torch.testing.assert_close(loss, reference, atol=1e-5, rtol=1e-5)
     loss.backward()
     reference.backward()
-    same_gradients(ours, theirs)
+    assert_same_gradients(ours, theirs)
 
 
 HF: dict[str, dict[str, Any]] = {
@@ -129,7 +130,7 @@ HF: dict[str, dict[str, Any]] = {
 def test_a_folder_of_transformers_is_the_same_function_here(name: str, tmp_path: Path) -> None:
     theirs = hf_model(**HF[name])
     theirs.save_pretrained(tmp_path)
-    same_function(load_model(tmp_path), theirs, ordered())
+    assert_same_function(load_model(tmp_path), theirs, ordered())
 
 
 def test_without_segments_as_transformers_without_token_types(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_memory_is_transformers_mems() -> None:
     for mem, state in zip(mems, states, strict=False):
         torch.testing.assert_close(state.view(ROWS, 6, -1), mem.transpose(0, 1), atol=1e-5, rtol=1e-5)
     memory = replace(first, positions_N=first.positions_N - 6)
-    same_function(ours, theirs, replace(second, memory=memory), mems=mems)
+    assert_same_function(ours, theirs, replace(second, memory=memory), mems=mems)
     with_both = ours.states(replace(second, memory=memory, ranks_N=None))
     again = theirs.transformer(
         second.tokens_N.view(ROWS, LENGTH), mems=mems, token_type_ids=as_hf(second)["token_type_ids"]
@@ -173,7 +174,7 @@ def test_given_memory_is_transformers_mems() -> None:
         max_row_length=5, targets_M=tokens[:0], segments_N=tokens,
     )  # fmt: skip
     flat = [mem.transpose(0, 1).flatten(0, 1) for mem in mems]
-    same_function(ours, theirs, replace(ordered(), memory=memory), memory=flat, mems=mems)
+    assert_same_function(ours, theirs, replace(ordered(), memory=memory), memory=flat, mems=mems)
 
 
 def test_memory_behind_a_row_is_transformers_bi_data() -> None:
@@ -317,7 +318,13 @@ def places(batch: Batch) -> Tensor:
     return batch.target_index_M
 
 
-def test_compiled_with_the_fast_attention_is_the_same() -> None:
+@pytest.mark.xdist_group("compile")
+def test_compiled_with_the_fast_attention_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks are compiled. The kernels inside their attention, which is opaque to the blocks, run as plain torch:
+    tests/nn/test_two_stream.py tries them compiled."""
+    for name, kernel in vars(_two_stream_kernels).items():
+        if hasattr(kernel, "__wrapped__"):
+            monkeypatch.setattr(_two_stream_kernels, name, kernel.__wrapped__)
     batch = replace(ordered(), memory=replace(ordered(length=5, seed=9), ranks_N=None, target_index_M=None))
     assert batch.memory is not None
     batch = replace(batch, memory=replace(batch.memory, positions_N=batch.memory.positions_N - 5))
@@ -326,10 +333,13 @@ def test_compiled_with_the_fast_attention_is_the_same() -> None:
         model = small()
         if fast:
             model.set_kernel("blockwise", compiled=True)
+            torch._dynamo.reset()
+            torch._dynamo.utils.counters.clear()
             compile_blocks(model.blocks(), any_size=False)
         logits = model(batch).logits()
         logits.square().sum().backward()
         results.append((logits, {name: p.grad for name, p in model.named_parameters()}))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2, "over memory, and with it"
     (plain, wanted), (found, gradients) = results
     torch.testing.assert_close(found, plain, atol=1e-4, rtol=1e-5)
     for name, grad in wanted.items():
@@ -348,7 +358,7 @@ def test_our_folder_is_the_same_function_in_transformers(
     assert type(theirs).__name__ == "XLNetLMHeadModel"
     assert not any(info.values()), info
     assert not [record.message for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
-    same_function(ours, theirs.eval(), ordered())
+    assert_same_function(ours, theirs.eval(), ordered())
     assert load_config(tmp_path / "model") == ours.config
 
 
