@@ -1,7 +1,8 @@
 """Conditional random fields against sums and maxima over every sequence of tags, written out."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -38,14 +39,39 @@ def constrain(request: pytest.FixtureRequest) -> Callable[[Transitions], Transit
     return (lambda raw: raw) if request.param == "free" else (lambda raw: raw.allowing(*MASKS))
 
 
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """C++ where there is a compiler, and as on a machine without one; with a proof that it is this one."""
+    if request.param == "torch":
+        monkeypatch.setattr(crf, "_native", lambda name: None)
+    elif crf._native("crf_forward") is None:
+        pytest.skip("no C++ compiler here that makes the kernels")
+    called = []
+    flat = crf._flat
+    monkeypatch.setattr(crf, "_flat", lambda *given: (called.append("native"), flat(*given))[1])
+    yield request.param
+    assert (len(called) > 0) == (request.param == "native")
+
+
 @pytest.fixture(params=["scaled", "logarithms"])
-def recursion(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def recursion(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kernels: str) -> str:
     """Both ways to the same numbers, and a proof that it is this one."""
 
     def not_this_one(*_: object) -> None:
         raise AssertionError(request.param)
 
-    if request.param == "scaled":
+    if kernels == "native":
+        way = crf._Recursion.of
+        if request.param == "logarithms":
+            monkeypatch.setattr(crf, "_LEAST", torch.inf)
+
+        def watched(emissions: Tensor, bounds: Tensor, *given: Any, **named: Any) -> Any:
+            found = way(emissions, bounds, *given, **named)
+            assert torch.equal(found.in_logs_R, (bounds.diff() > 0) & (request.param == "logarithms"))
+            return found
+
+        monkeypatch.setattr(crf._Recursion, "of", watched)
+    elif request.param == "scaled":
         monkeypatch.setattr(crf, "_log_partition_of_logarithms", not_this_one)
     else:
         monkeypatch.setattr(crf, "_messages", lambda *_: None)
@@ -215,13 +241,16 @@ def test_the_loss_of_forbidden_tags_is_infinite_and_its_gradient_finite(recursio
 
 
 @pytest.mark.parametrize("spread", [1.0, 30.0, 1000.0])
-def test_scores_of_any_size_and_long_rows_are_exact(spread: float, constrain: Constrain) -> None:
+def test_scores_of_any_size_and_long_rows_are_exact(spread: float, constrain: Constrain, kernels: str) -> None:
     """At 1,000, states that can be reached are out of fp64's range beside the likeliest."""
     emissions, bounds, raw = chain((300, 7, 60), spread=spread)
     tags, best = crf.viterbi(emissions, bounds, constrain(raw))
     layout = crf._Layout.of(bounds)
     with torch.no_grad():
         scaled = crf._messages(emissions, layout, constrain(raw)) is not None
+        if kernels == "native":
+            scores = leaves(emissions, constrain(raw))[1:]
+            scaled = not crf._Recursion.of(emissions, bounds, None, scores, keep=False).in_logs_R.any()
     assert scaled == {1.0: True, 30.0: scaled, 1000.0: False}[spread]
     found = crf.negative_log_likelihood(emissions, bounds, tags, constrain(raw))
     wanted = crf._log_partition_of_logarithms(emissions, layout, constrain(raw)) - best
@@ -264,3 +293,162 @@ def test_no_words_are_no_loss(lengths: tuple[int, ...]) -> None:
     assert crf.marginals(emissions, bounds, raw).shape == (0, C)
     for gradient in torch.autograd.grad(losses.sum(), leaves(emissions, raw)):
         assert gradient.eq(0).all()
+
+
+native_only = pytest.mark.parametrize("kernels", ["native"], indirect=True)
+"""For what only the kernels could get wrong."""
+
+
+def fallback(monkeypatch: pytest.MonkeyPatch, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    with monkeypatch.context() as patch:
+        patch.setattr(crf, "_native", lambda name: None)
+        return compute()
+
+
+@native_only
+@pytest.mark.parametrize("spread", [1.0, 300.0])
+@pytest.mark.parametrize("num_tags", [1, 2, 8, 9, 16, 20, 33])
+def test_the_kernels_are_torch_s_for_any_number_of_tags(
+    num_tags: int, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows enough for several parts of the sum over rows, some of them in logarithms at 300."""
+    generator = torch.Generator().manual_seed(num_tags)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+    lengths = torch.randint(0, 12, (70,), generator=generator)
+    bounds = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    size = torch.where(torch.rand(70, generator=generator) < 0.5, 1.0, spread).double().repeat_interleave(lengths)
+    given = (draw(len(size), num_tags) * size[:, None], draw(num_tags, num_tags), draw(num_tags), draw(num_tags))
+    given = tuple(leaf.requires_grad_() for leaf in given)
+    emissions, transitions = given[0], Transitions(*given[1:])
+    tags = torch.randint(num_tags, (len(emissions),), generator=generator)
+    factors = draw(len(lengths))
+
+    def compute() -> tuple[Tensor, ...]:
+        losses = crf.negative_log_likelihood(emissions, bounds, tags, transitions)
+        gradients = torch.autograd.grad(losses @ factors, given)
+        probabilities = crf.marginals(emissions, bounds, transitions)
+        return losses, *gradients, probabilities, *crf.viterbi(emissions, bounds, transitions)
+
+    in_logs = crf._Recursion.of(emissions, bounds, None, given[1:], keep=False).in_logs_R.sum()
+    assert (in_logs > 0) == (spread > 1 and num_tags > 1)
+    for one, two in zip(compute(), fallback(monkeypatch, compute), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-9)
+
+
+@native_only
+def test_ties_are_decoded_as_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randint(3, shape, generator=generator).float()
+    emissions, bounds, transitions = draw(400, C), torch.arange(0, 401, 20), Transitions(draw(C, C), draw(C), draw(C))
+    compute = lambda: crf.viterbi(emissions, bounds, transitions)
+    for one, two in zip(compute(), fallback(monkeypatch, compute), strict=True):
+        assert torch.equal(one, two)
+
+
+@native_only
+def test_the_number_of_threads_changes_no_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=generator).requires_grad_()
+    given = (draw(2000, 9), draw(9, 9), draw(9), draw(9))
+    bounds, tags = torch.arange(0, 2001, 20), torch.randint(9, (2000,), generator=generator)
+
+    def compute() -> tuple[Tensor, ...]:
+        losses = crf.negative_log_likelihood(given[0], bounds, tags, Transitions(*given[1:]))
+        return (
+            losses,
+            *torch.autograd.grad(losses.sum(), given),
+            *crf.viterbi(given[0], bounds, Transitions(*given[1:])),
+        )
+
+    threads, found = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            found.append(compute())
+    finally:
+        torch.set_num_threads(threads)
+    for one, two in itertools.product(found[:1], found[1:]):
+        assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("poisoned", range(4))
+def test_nan_is_not_hidden(poisoned: int) -> None:
+    """Neither is a row's NaN another row's."""
+    emissions, bounds, raw = chain()
+    given = [leaf.detach().clone() for leaf in leaves(emissions, raw)]
+    given[poisoned].view(-1)[1] = torch.nan
+    given = [leaf.requires_grad_() for leaf in given]
+    tags = torch.zeros(len(emissions), dtype=torch.int64)
+    losses = crf.negative_log_likelihood(given[0], bounds, tags, Transitions(*given[1:]))
+    best = crf.viterbi(given[0], bounds, Transitions(*given[1:]))[1]
+    lengths = bounds.diff()
+    hurt = {0: torch.arange(len(lengths)) == 0, 1: lengths > 1}.get(poisoned, lengths > 0)
+    assert torch.equal(losses.isnan(), hurt)
+    assert torch.equal(best.isnan(), hurt)
+    (gradient,) = torch.autograd.grad(losses.sum(), given[0])
+    assert torch.equal(gradient.isnan().any(1), hurt.repeat_interleave(lengths))
+
+
+@native_only
+@pytest.mark.parametrize("wrong", ["tag", "negative tag", "bounds", "tags", "transitions"])
+def test_the_kernels_read_nothing_beyond_their_tensors(wrong: str) -> None:
+    emissions, bounds, raw = chain()
+    tags = torch.zeros(len(emissions), dtype=torch.int64)
+    if wrong.endswith("tag"):
+        tags[3] = {"tag": C, "negative tag": -1}[wrong]
+    if wrong == "bounds":
+        bounds = bounds + 1
+    if wrong == "tags":
+        tags = tags[1:]
+    if wrong == "transitions":
+        raw = Transitions(raw.between_CC, raw.start_C, raw.end_C[1:])
+    with pytest.raises(IndexError):
+        crf.negative_log_likelihood(emissions, bounds, tags, raw)
+    if wrong in ("bounds", "transitions"):
+        with pytest.raises(IndexError):
+            crf.viterbi(emissions, bounds, raw)
+
+
+@native_only
+def test_no_gradient_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    way = crf._Recursion.of
+    monkeypatch.setattr(crf._Recursion, "of", lambda *given: kept.append(way(*given)) or kept[-1])
+    emissions, bounds, raw = chain()
+    tags = torch.zeros(len(emissions), dtype=torch.int64)
+    with_one = crf.negative_log_likelihood(emissions, bounds, tags, raw)
+    with torch.no_grad():
+        without = crf.negative_log_likelihood(emissions, bounds, tags, raw)
+    assert [found.kept is None for found in kept] == [False, True]
+    assert torch.equal(with_one, without)
+
+
+@native_only
+def test_tags_that_change_before_the_way_back_are_told() -> None:
+    emissions, bounds, raw = chain()
+    tags = torch.zeros(len(emissions), dtype=torch.int64)
+    losses = crf.negative_log_likelihood(emissions, bounds, tags, raw)
+    tags += C
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        losses.sum().backward()
+
+
+@native_only
+def test_rows_without_an_allowed_sequence_have_torch_s_loss_and_finite_gradients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    emissions, bounds, raw = chain()
+    only_one = torch.zeros(C, C, dtype=torch.bool)
+    only_one[0, 1] = True
+    transitions = raw.allowing(only_one, *MASKS[1:])
+    tags = torch.zeros(len(emissions), dtype=torch.int64)
+
+    def compute() -> tuple[Tensor, ...]:
+        total = crf.log_partition(emissions, bounds, transitions)
+        return total, crf.negative_log_likelihood(emissions, bounds, tags, transitions)
+
+    total, losses = ours = compute()
+    assert (total < -1e29).any()
+    for one, two in zip(ours, fallback(monkeypatch, compute), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-12)
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(losses.sum(), leaves(emissions, raw)))
