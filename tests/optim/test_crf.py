@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from foundling.optim.losses import crf
+from foundling.optim.losses import _crf_kernel, crf
 from foundling.optim.losses.crf import Transitions
 
 C = 4
@@ -43,12 +43,12 @@ def constrain(request: pytest.FixtureRequest) -> Callable[[Transitions], Transit
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """C++ where there is a compiler, and as on a machine without one; with a proof that it is this one."""
     if request.param == "torch":
-        monkeypatch.setattr(crf, "_native", lambda name: None)
-    elif crf._native("crf_forward") is None:
+        monkeypatch.setattr(_crf_kernel, "_native", lambda name: None)
+    elif _crf_kernel._native("crf_forward") is None:
         pytest.skip("no C++ compiler here that makes the kernels")
     called = []
-    flat = crf._flat
-    monkeypatch.setattr(crf, "_flat", lambda *given: (called.append("native"), flat(*given))[1])
+    flat = _crf_kernel._flat
+    monkeypatch.setattr(_crf_kernel, "_flat", lambda *given: (called.append("native"), flat(*given))[1])
     yield request.param
     assert (len(called) > 0) == (request.param == "native")
 
@@ -61,16 +61,16 @@ def recursion(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, k
         raise AssertionError(request.param)
 
     if kernels == "native":
-        way = crf._Recursion.of
+        way = _crf_kernel._Recursion.of
         if request.param == "logarithms":
-            monkeypatch.setattr(crf, "_LEAST", torch.inf)
+            monkeypatch.setattr(_crf_kernel, "LEAST", torch.inf)
 
         def watched(emissions: Tensor, bounds: Tensor, *given: Any, **named: Any) -> Any:
             found = way(emissions, bounds, *given, **named)
             assert torch.equal(found.in_logs_R, (bounds.diff() > 0) & (request.param == "logarithms"))
             return found
 
-        monkeypatch.setattr(crf._Recursion, "of", watched)
+        monkeypatch.setattr(_crf_kernel._Recursion, "of", watched)
     elif request.param == "scaled":
         monkeypatch.setattr(crf, "_log_partition_of_logarithms", not_this_one)
     else:
@@ -250,7 +250,7 @@ def test_scores_of_any_size_and_long_rows_are_exact(spread: float, constrain: Co
         scaled = crf._messages(emissions, layout, constrain(raw)) is not None
         if kernels == "native":
             scores = leaves(emissions, constrain(raw))[1:]
-            scaled = not crf._Recursion.of(emissions, bounds, None, scores, keep=False).in_logs_R.any()
+            scaled = not _crf_kernel._Recursion.of(emissions, bounds, None, scores, keep=False).in_logs_R.any()
     assert scaled == {1.0: True, 30.0: scaled, 1000.0: False}[spread]
     found = crf.negative_log_likelihood(emissions, bounds, tags, constrain(raw))
     wanted = crf._log_partition_of_logarithms(emissions, layout, constrain(raw)) - best
@@ -301,7 +301,7 @@ native_only = pytest.mark.parametrize("kernels", ["native"], indirect=True)
 
 def fallback(monkeypatch: pytest.MonkeyPatch, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
     with monkeypatch.context() as patch:
-        patch.setattr(crf, "_native", lambda name: None)
+        patch.setattr(_crf_kernel, "_native", lambda name: None)
         return compute()
 
 
@@ -329,7 +329,7 @@ def test_the_kernels_are_torch_s_for_any_number_of_tags(
         probabilities = crf.marginals(emissions, bounds, transitions)
         return losses, *gradients, probabilities, *crf.viterbi(emissions, bounds, transitions)
 
-    in_logs = crf._Recursion.of(emissions, bounds, None, given[1:], keep=False).in_logs_R.sum()
+    in_logs = _crf_kernel._Recursion.of(emissions, bounds, None, given[1:], keep=False).in_logs_R.sum()
     assert (in_logs > 0) == (spread > 1 and num_tags > 1)
     for one, two in zip(compute(), fallback(monkeypatch, compute), strict=True):
         torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-9)
@@ -412,8 +412,8 @@ def test_the_kernels_read_nothing_beyond_their_tensors(wrong: str) -> None:
 @native_only
 def test_no_gradient_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
-    way = crf._Recursion.of
-    monkeypatch.setattr(crf._Recursion, "of", lambda *given: kept.append(way(*given)) or kept[-1])
+    way = _crf_kernel._Recursion.of
+    monkeypatch.setattr(_crf_kernel._Recursion, "of", lambda *given: kept.append(way(*given)) or kept[-1])
     emissions, bounds, raw = chain()
     tags = torch.zeros(len(emissions), dtype=torch.int64)
     with_one = crf.negative_log_likelihood(emissions, bounds, tags, raw)
@@ -452,3 +452,39 @@ def test_rows_without_an_allowed_sequence_have_torch_s_loss_and_finite_gradients
     for one, two in zip(ours, fallback(monkeypatch, compute), strict=True):
         torch.testing.assert_close(one, two, atol=1e-9, rtol=1e-12)
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(losses.sum(), leaves(emissions, raw)))
+
+
+@native_only
+def test_scores_of_a_tag_that_cannot_stand_do_not_matter() -> None:
+    """Beside them those of the others are e^-400 a word, so what leads to it would grow beyond fp64's range."""
+    emissions, bounds, raw = chain((6,))
+    never = torch.arange(C) == C - 1
+    transitions = raw.allowing(~(never[:, None] | never), ~never, ~never)
+    high = (emissions + 400 * never).detach().requires_grad_()
+    losses = [crf.negative_log_likelihood(x, bounds, torch.zeros(6).long(), transitions) for x in (emissions, high)]
+    torch.testing.assert_close(losses[0], losses[1], atol=1e-12, rtol=1e-12)
+    ours, theirs = torch.autograd.grad(losses[0], emissions)[0], torch.autograd.grad(losses[1], high)[0]
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
+    assert not _crf_kernel._Recursion.of(high, bounds, None, leaves(high, transitions)[1:], keep=False).in_logs_R.any()
+
+
+@native_only
+def test_words_that_exclude_tags_need_no_logarithms(constrain: Constrain) -> None:
+    """As in the rows of spans."""
+    emissions, bounds, raw = chain((5, 7))
+    with torch.no_grad():
+        emissions[::3, 3] = emissions[2, 0] = -torch.inf
+    scores = leaves(emissions, constrain(raw))[1:]
+    found = _crf_kernel._Recursion.of(emissions, bounds, None, scores, keep=False)
+    assert not found.in_logs_R.any()
+    wanted = [paths(emissions[row], constrain(raw))[1].logsumexp(0) for row in rows_of(bounds)]
+    torch.testing.assert_close(found.found_R, torch.stack(wanted), atol=1e-12, rtol=1e-12)
+
+
+@native_only
+def test_an_unlikely_step_that_pays_later_is_not_lost() -> None:
+    """Nine times -150, or once -1,000, which is 0 beside the likeliest pair."""
+    between = torch.tensor([[-150.0, -1000.0], [-torch.inf, 0.0]], dtype=torch.float64)
+    scores = Transitions(between, torch.tensor([0.0, -torch.inf]).double(), torch.zeros(2).double())
+    found = crf.log_partition(torch.zeros(10, 2).double(), torch.tensor([0, 10]), scores)
+    torch.testing.assert_close(found, torch.tensor([-1000.0]).double(), atol=1e-9, rtol=0)

@@ -7,16 +7,12 @@ step. They multiply probabilities in fp64, scaled now and then (Rabiner 1989, se
 state that can be reached comes near the end of fp64's range, which is checked; where one does, logarithms are added
 instead. The gradient of log Z is made of the marginals, so autograd keeps nothing of the steps.
 
-On CPU all of it is C++ (crf.cpp), row by row, in the same two ways, each row in the one that is exact for it.
+On CPU all of it is C++ (_crf_kernel.py), row by row, in the same two ways, each row in the one that is exact for it.
 """
 
 # Shapes: M = words of all rows, R = rows, C = tags, S = spans. P = M: places, words in the order of the steps.
 
-import ctypes
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,12 +20,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from foundling.core.native import native_kernel
+from foundling.optim.losses import _crf_kernel
 
 _SCALE_EVERY = 8
 """Steps between two scalings, each of which costs as much as two steps. C^8 is far from the end of fp64's range."""
-_LEAST = 1e-200
-"""Probability, beside the likeliest state's, down to which sums of products are exact in fp64."""
 _FORBIDDEN = -1e30
 """Minus infinity where logarithms are added, so that gradients are numbers."""
 
@@ -44,6 +38,11 @@ class Transitions:
     """Of a row's first tag."""
     end_C: Tensor
     """Of a row's last tag."""
+
+    @property
+    def scores(self) -> _crf_kernel.Scores:
+        """All three."""
+        return self.between_CC, self.start_C, self.end_C
 
     def allowing(self, between_CC: Tensor, start_C: Tensor, end_C: Tensor) -> "Transitions":
         """These scores with what is not allowed (bool, False) forbidden: never decoded, probability 0, no gradient.
@@ -67,8 +66,8 @@ def negative_log_likelihood(
     emissions_MC: score of each tag for each word. bounds_R1: where each row begins and ends among the words; a row
     without words has the loss 0. tags_M: int64. Infinite for tags that the transitions forbid.
     """
-    if _is_native(emissions_MC, transitions, tags_M):
-        return _as(emissions_MC, _natively(emissions_MC, bounds_R1, tags_M, transitions))
+    if _crf_kernel.serves(emissions_MC, tags_M, *transitions.scores):
+        return _as(emissions_MC, _crf_kernel.log_partition(emissions_MC, bounds_R1, tags_M, transitions.scores))
     layout = _Layout.of(bounds_R1)
     log_partition_R = _log_partition_of_steps(emissions_MC, layout, transitions)
     return _as(emissions_MC, log_partition_R - _path_scores(emissions_MC, layout, tags_M, transitions))
@@ -81,8 +80,8 @@ def log_partition(emissions_MC: Tensor, bounds_R1: Tensor, transitions: Transiti
 
 def marginals(emissions_MC: Tensor, bounds_R1: Tensor, transitions: Transitions) -> Tensor:
     """Probability of each tag for each word, over all sequences of its row, fp32 [M, C], without gradients."""
-    if _is_native(emissions_MC, transitions):
-        return _marginals_natively(emissions_MC, bounds_R1, transitions).float()
+    if _crf_kernel.serves(emissions_MC, *transitions.scores):
+        return _crf_kernel.marginals(emissions_MC, bounds_R1, transitions.scores).float()
     layout, emissions_MC = _Layout.of(bounds_R1), emissions_MC.detach()
     with torch.no_grad():
         messages = _messages(emissions_MC, layout, transitions)
@@ -109,7 +108,7 @@ def span_probabilities(
     tags_M: int64, read within the spans.
     """
     bounds_R1, device = bounds_R1.long(), emissions_MC.device
-    row_S = torch.searchsorted(bounds_R1[1:], first_S, right=True)
+    row_S = torch.searchsorted(bounds_R1[1:].contiguous(), first_S.contiguous(), right=True)
     lengths_S = bounds_R1.diff()[row_S]
     span_bounds = torch.cat([lengths_S.new_zeros(1), lengths_S.cumsum(0)])
     # A copy of its row for each span, W words, in which the span's words have no other tag.
@@ -118,8 +117,8 @@ def span_probabilities(
     inside_W = (word_W >= first_S[span_W]) & (word_W < end_S[span_W])
     others_WC = torch.arange(emissions_MC.shape[1], device=device) != tags_M[word_W, None]
     held_WC = emissions_MC[word_W].masked_fill(inside_W[:, None] & others_WC, -torch.inf)
-    if _is_native(held_WC, transitions):
-        held_S = _natively(held_WC, span_bounds, None, transitions)
+    if _crf_kernel.serves(held_WC, *transitions.scores):
+        held_S = _crf_kernel.log_partition(held_WC, span_bounds, None, transitions.scores)
     else:
         held_S = _log_partition_of_logarithms(held_WC.double(), _Layout.of(span_bounds), transitions)
     all_R = _log_partition(emissions_MC, bounds_R1, transitions)
@@ -129,8 +128,8 @@ def span_probabilities(
 @torch.no_grad()
 def viterbi(emissions_MC: Tensor, bounds_R1: Tensor, transitions: Transitions) -> tuple[Tensor, Tensor]:
     """The likeliest tags of each row (Viterbi 1967), int64 [M], and their score [R], fp32 (fp64 of fp64)."""
-    if _is_native(emissions_MC, transitions):
-        return _viterbi_natively(emissions_MC, bounds_R1, transitions)
+    if _crf_kernel.serves(emissions_MC, *transitions.scores):
+        return _crf_kernel.viterbi(_as(emissions_MC, emissions_MC), bounds_R1, transitions.scores)
     layout, emissions_MC = _Layout.of(bounds_R1), _as(emissions_MC, emissions_MC)
     transitions = transitions.to(emissions_MC.dtype)
     emissions_PC = emissions_MC[layout.word_P]
@@ -242,8 +241,8 @@ def _path_scores(emissions_MC: Tensor, layout: _Layout, tags_M: Tensor, transiti
 
 def _log_partition(emissions_MC: Tensor, bounds_R1: Tensor, transitions: Transitions) -> Tensor:
     """log Z, fp64 [R]."""
-    if _is_native(emissions_MC, transitions):
-        return _natively(emissions_MC, bounds_R1, None, transitions)
+    if _crf_kernel.serves(emissions_MC, *transitions.scores):
+        return _crf_kernel.log_partition(emissions_MC, bounds_R1, None, transitions.scores)
     return _log_partition_of_steps(emissions_MC, _Layout.of(bounds_R1), transitions)
 
 
@@ -331,7 +330,9 @@ def _messages(emissions_MC: Tensor, layout: _Layout, transitions: Transitions) -
     total_M1 = (ahead_MC * behind_MC).sum(1, keepdim=True)
     reached = _reached(transitions, len(layout.steps))
     impossible = ~reached[layout.step_P.clamp(max=len(reached) - 1)]
-    exact = ((torch.minimum(before, after) > _LEAST) | impossible).all() & (total_M1 > _LEAST).all()
+    exact = ((torch.minimum(before, after) > _crf_kernel.LEAST) | impossible).all() & (
+        total_M1 > _crf_kernel.LEAST
+    ).all()
     if not bool(exact):
         return None
     logs_N = total_M1[layout.last_N, 0].log() + log_scale_N + tops[0] * (layout.length_N - 1) + tops[1] + tops[2]
@@ -383,143 +384,3 @@ class _LogPartition(torch.autograd.Function):
             None,
             None,
         )
-
-
-_VITERBI: list[Any] = [ctypes.c_void_p] * 5 + [ctypes.c_int64] * 3
-_ARGTYPES: dict[str, list[Any]] = {
-    "crf_forward": [ctypes.c_void_p] * 8 + [ctypes.c_int64] * 3 + [ctypes.c_double],
-    "crf_backward": [ctypes.c_void_p] * 9 + [ctypes.c_int64] * 2,
-    "crf_viterbi_fp32": _VITERBI,
-    "crf_viterbi_fp64": _VITERBI,
-}
-
-
-@cache
-def _native(name: str) -> Callable[..., Any] | None:
-    """A kernel of `crf.cpp`, where the machine has it."""
-    return native_kernel(Path(__file__).with_suffix(".cpp"), name, _ARGTYPES[name])
-
-
-def _is_native(emissions_MC: Tensor, transitions: Transitions, *others: Tensor) -> bool:
-    """Whether the kernels take these tensors, and the machine has them."""
-    tensors = (emissions_MC, transitions.between_CC, transitions.start_C, transitions.end_C, *others)
-    on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
-    return on_cpu and _native("crf_forward") is not None
-
-
-def _natively(emissions_MC: Tensor, bounds_R1: Tensor, tags_M: Tensor | None, transitions: Transitions) -> Tensor:
-    """log Z, less the score of the tags where they are given, fp64 [R]; once differentiable."""
-    scores = (transitions.between_CC, transitions.start_C, transitions.end_C)
-    keep = torch.is_grad_enabled() and any(given.requires_grad for given in (emissions_MC, *scores))
-    found_R: Tensor = _Native.apply(emissions_MC, *scores, bounds_R1, tags_M, keep)
-    return found_R
-
-
-@dataclass(frozen=True)
-class _Recursion:
-    """A forward recursion of the kernel, and what it keeps for the way back."""
-
-    bounds_R1: Tensor
-    tags_M: Tensor | None
-    scores: Tensor
-    """Of neighbours, first and last tags, one behind the other, fp64."""
-    shape: tuple[int, int]
-    found_R: Tensor
-    in_logs_R: Tensor
-    """Which rows were added up in logarithms."""
-    kept: tuple[Tensor, Tensor] | None
-
-    @classmethod
-    def of(
-        cls, emissions_MC: Tensor, bounds_R1: Tensor, tags_M: Tensor | None, scores: tuple[Tensor, ...], keep: bool
-    ) -> "_Recursion":
-        emissions_MC = emissions_MC.detach().double().contiguous()
-        (num_words, num_tags), num_rows = emissions_MC.shape, len(bounds_R1) - 1
-        bounds_R1 = bounds_R1.to("cpu", torch.int64).contiguous()
-        tags_M = None if tags_M is None else tags_M.to(torch.int64).contiguous()
-        flat = _flat(scores, num_tags, torch.float64)
-        if tags_M is not None and len(tags_M) != num_words:
-            raise IndexError(f"one tag a word: {num_words} words, {len(tags_M)} tags")
-        found_R = torch.empty(num_rows, dtype=torch.float64)
-        in_logs_R = torch.empty(num_rows, dtype=torch.bool)
-        width = -(-num_tags // 8) * 8
-        kept = (found_R.new_empty(num_words, width), found_R.new_empty(num_words, width)) if keep else None
-        _call(
-            "crf_forward", emissions_MC, bounds_R1, tags_M, flat, found_R, *(kept or (None, None)),
-            in_logs_R, num_words, num_rows, num_tags, _LEAST,
-        )  # fmt: skip
-        return cls(bounds_R1, tags_M, flat, (num_words, num_tags), found_R, in_logs_R, kept)
-
-    def gradients(self, factors_R: Tensor) -> tuple[Tensor, ...]:
-        """Of the sum of all rows' results x their factors: by emissions and by scores, fp64."""
-        assert self.kept is not None
-        num_tags = self.shape[1]
-        of_words_MC, of_scores = self.scores.new_empty(self.shape), torch.zeros_like(self.scores)
-        _call(
-            "crf_backward", factors_R.contiguous(), self.bounds_R1, self.tags_M, self.scores, *self.kept,
-            self.in_logs_R, of_words_MC, of_scores, len(factors_R), num_tags,
-        )  # fmt: skip
-        between, start_C, end_C = of_scores.split([num_tags**2, num_tags, num_tags])
-        return of_words_MC, between.view(num_tags, num_tags), start_C, end_C
-
-
-class _Native(torch.autograd.Function):
-    """A row's factor is known only on the way back, so that is when the marginals are made."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        emissions_MC: Tensor,
-        between_CC: Tensor,
-        start_C: Tensor,
-        end_C: Tensor,
-        bounds_R1: Tensor,
-        tags_M: Tensor | None,
-        keep: bool,
-    ) -> Any:
-        scores = (between_CC, start_C, end_C)
-        ctx.recursion = _Recursion.of(emissions_MC, bounds_R1, tags_M, scores, keep)
-        ctx.save_for_backward(bounds_R1, tags_M)
-        ctx.dtypes = emissions_MC.dtype, between_CC.dtype
-        return ctx.recursion.found_R.clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_R: Tensor) -> Any:
-        _ = ctx.saved_tensors  # fails if they have been changed since: the kernel would read wherever they point
-        of_words_MC, *of_scores = ctx.recursion.gradients(grad_R)
-        to_words, to_scores = ctx.dtypes
-        return of_words_MC.to(to_words), *(gradient.to(to_scores) for gradient in of_scores), None, None, None
-
-
-def _marginals_natively(emissions_MC: Tensor, bounds_R1: Tensor, transitions: Transitions) -> Tensor:
-    scores = (transitions.between_CC, transitions.start_C, transitions.end_C)
-    recursion = _Recursion.of(emissions_MC, bounds_R1, None, scores, keep=True)
-    return recursion.gradients(torch.ones_like(recursion.found_R))[0]
-
-
-def _viterbi_natively(emissions_MC: Tensor, bounds_R1: Tensor, transitions: Transitions) -> tuple[Tensor, Tensor]:
-    emissions_MC = _as(emissions_MC, emissions_MC).contiguous()
-    (num_words, num_tags), num_rows = emissions_MC.shape, len(bounds_R1) - 1
-    bounds_R1 = bounds_R1.to("cpu", torch.int64).contiguous()
-    scores = _flat((transitions.between_CC, transitions.start_C, transitions.end_C), num_tags, emissions_MC.dtype)
-    tags_M, best_R = torch.empty(num_words, dtype=torch.int64), emissions_MC.new_empty(num_rows)
-    name = "crf_viterbi_fp32" if emissions_MC.dtype == torch.float32 else "crf_viterbi_fp64"
-    _call(name, emissions_MC, bounds_R1, scores, tags_M, best_R, num_words, num_rows, num_tags)
-    return tags_M, best_R
-
-
-def _flat(scores: tuple[Tensor, ...], num_tags: int, dtype: torch.dtype) -> Tensor:
-    """Scores of neighbours, first and last tags as the kernels read them."""
-    shapes = tuple(tuple(part.shape) for part in scores)
-    if shapes != ((num_tags, num_tags), (num_tags,), (num_tags,)):
-        raise IndexError(f"transitions of {num_tags} tags have other shapes: {shapes}")
-    return torch.cat([part.detach().to(dtype).reshape(-1) for part in scores])
-
-
-def _call(name: str, *arguments: Tensor | int | float | None) -> None:
-    """Calls a kernel. It reads where tags and bounds point, so these are looked at first, there."""
-    kernel = _native(name)
-    assert kernel is not None
-    if kernel(*(given.data_ptr() if isinstance(given, Tensor) else given for given in arguments)):
-        raise IndexError("bounds must ascend from 0 to the number of words, and tags be among those scored")
