@@ -185,7 +185,9 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, files: dict[str, str]
         assert losses[1] == pytest.approx(losses[0], rel=2e-3)
     weights = [load_file(run.model_dir / "model.safetensors") for run in runs]
     for name, weight in weights[0].items():
-        torch.testing.assert_close(weights[1][name], weight, atol=0.01, rtol=0, msg=name)
+        # softmax takes no notice of a key's bias: its gradient is rounding alone, of which Adam takes the sign
+        if not name.endswith("key.bias"):
+            torch.testing.assert_close(weights[1][name], weight, atol=0.01, rtol=0, msg=name)
 
 
 def test_rates_fall_with_depth(tmp_path: Path, files: dict[str, str]) -> None:
