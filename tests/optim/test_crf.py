@@ -455,11 +455,11 @@ def test_rows_without_an_allowed_sequence_have_torch_s_loss_and_finite_gradients
 
 
 @native_only
-def test_scores_of_a_tag_that_cannot_stand_do_not_matter() -> None:
+def test_scores_of_a_tag_that_nothing_leads_to_do_not_matter() -> None:
     """Beside them those of the others are e^-400 a word, so what leads to it would grow beyond fp64's range."""
     emissions, bounds, raw = chain((6,))
     never = torch.arange(C) == C - 1
-    transitions = raw.allowing(~(never[:, None] | never), ~never, ~never)
+    transitions = raw.allowing(never[:, None] | ~never, ~never, ~never)  # it could go on, but nothing leads to it
     high = (emissions + 400 * never).detach().requires_grad_()
     losses = [crf.negative_log_likelihood(x, bounds, torch.zeros(6).long(), transitions) for x in (emissions, high)]
     torch.testing.assert_close(losses[0], losses[1], atol=1e-12, rtol=1e-12)
