@@ -77,10 +77,18 @@ def _whole_tokens(x_NHK: Tensor) -> Tensor:
     return x_NHK if whole else x_NHK.contiguous()
 
 
-def _shape(q: Tensor, k: Tensor, v: Tensor, num_rows: int, longest_keys: int, causal: bool, span: int) -> _Shape:
+def _shape(
+    q: Tensor, k: Tensor, v: Tensor, bounds: tuple[Tensor, Tensor], longest_keys: int, causal: bool, span: int
+) -> _Shape:
+    """What the kernel takes on trust: it reads and writes where bounds point, in room for the longest row."""
+    for tensor, bounds_R1 in zip((q, k), bounds, strict=True):
+        assert bounds_R1.dtype == torch.int32, bounds_R1.dtype
+        assert bounds_R1.is_contiguous()
+        assert int(bounds_R1[-1]) <= len(tensor), "rows must lie within the tokens"
+    assert int(bounds[1].diff().max()) <= longest_keys, "longest_keys must be those of the longest row"
     (_, heads, width), groups = q.shape, k.shape[1]
     strides = (q.stride(0), k.stride(0), v.stride(0))
-    return _Shape(num_rows, heads, groups, width, causal, span, *strides, longest_keys, width**-0.5)
+    return _Shape(len(bounds[0]) - 1, heads, groups, width, causal, span, *strides, longest_keys, width**-0.5)
 
 
 def _int32(prefix_R: Tensor | None) -> Tensor | None:
@@ -102,7 +110,7 @@ def _forward(
     """The output, and the logarithm of each query's sum of exp(score), fp32 [N, H]."""
     q, k, v = (_whole_tokens(x) for x in (q_NHK, k_MGK, v_MGK))
     out_NHK, logsums_NH = _results(q)
-    shape = _shape(q, k, v, len(q_bounds_R1) - 1, longest_keys, causal, span)
+    shape = _shape(q, k, v, (q_bounds_R1, k_bounds_R1), longest_keys, causal, span)
     tensors = [q, k, v, q_bounds_R1, k_bounds_R1, _int32(prefix_R), out_NHK, logsums_NH]
     _call("forward", tensors, shape, q.dtype)
     return out_NHK, logsums_NH
@@ -133,7 +141,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     q, k, v = (_whole_tokens(x) for x in (q_NHK, k_MGK, v_MGK))
     grads = _gradients(q, k)
-    shape = _shape(q, k, v, len(q_bounds_R1) - 1, longest_keys, causal, span)
+    shape = _shape(q, k, v, (q_bounds_R1, k_bounds_R1), longest_keys, causal, span)
     bounds = [q_bounds_R1, k_bounds_R1, _int32(prefix_R)]
     _call("backward", [grad_NHK.contiguous(), q, k, v, *bounds, logsums_NH, *grads], shape, q.dtype)
     return grads

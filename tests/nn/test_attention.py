@@ -290,6 +290,14 @@ def test_rows_in_bf16_are_as_close_as_bf16_is(kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("kernel", [ROWS])
+@pytest.mark.parametrize(("lengths", "longest"), [([5, 20], 19), ([5, 21], 21)])
+def test_rows_read_nothing_outside(kernel: Kernel, lengths: list[int], longest: int) -> None:
+    q, k, v = inputs([5, 20], 2, 2)
+    with pytest.raises(AssertionError, match="must"):
+        attend(q, k, v, bounds(lengths), longest, causal=True, kernel=kernel)
+
+
+@pytest.mark.parametrize("kernel", [ROWS])
 def test_rows_hide_no_nan(kernel: Kernel) -> None:
     lengths = [5, 20]
     tensors = [t.detach() for t in inputs(lengths, 2, 2)]
