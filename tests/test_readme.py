@@ -151,7 +151,7 @@ def test_make_targets_exist() -> None:
 
 @pytest.mark.slow
 def test_commands_run_in_their_order(reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "_TOKENS_OF_TWO_CORES", {"bf16": 20_000, "fp32": 20_000})
+    monkeypatch.setattr(demo, "_tokens_of_two_cores", lambda precision: 20_000)
     monkeypatch.setattr(demo, "_RECIPE", demo._RECIPE | {"tokenizer": {"kind": "bpe", "vocab_size": 400}})
     write_readers_files(reader)
     verbs = Counter()
