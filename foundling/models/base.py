@@ -44,8 +44,10 @@ class Model(Protocol):
     parallel_plan: ClassVar[dict[str, Style]]
     """Tensor-parallel style of each layer that has one, by name pattern."""
 
-    lr_factors: ClassVar[dict[str, float]]
-    """What the default learning rate is multiplied by for some parameters, by name pattern."""
+    @property
+    def lr_factors(self) -> Mapping[str, float]:
+        """What the default learning rate is multiplied by for some parameters, by name pattern."""
+        ...
 
     @property
     def matrices(self) -> Mapping[str, int | None]:

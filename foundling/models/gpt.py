@@ -3,6 +3,8 @@
 `gpt2`: learned positions, LayerNorm, GELU, biases (Radford et al. 2019) = Hugging Face's GPT2LMHeadModel.
 `modern`: rotary positions, RMSNorm, SwiGLU, grouped queries, no biases (Touvron et al. 2023, arXiv:2302.13971), with
 RMSNorm over each query and key head (Dehghani et al. 2023, arXiv:2302.05442) = Qwen3ForCausalLM; without = Llama.
+
+Either can read n-grams beside tokens (`ngrams`), which no class of transformers does.
 """
 
 # Shapes: N = packed tokens, B = rows of a cached batch, T = their new tokens, S = cached tokens, D = width,
@@ -25,6 +27,7 @@ from foundling.nn.attention import Kernel, attend, attend_cached
 from foundling.nn.dropout import dropout
 from foundling.nn.init import Scheme, fill_, scheme_std, writes
 from foundling.nn.mlp import GeluMlp, SwigluMlp
+from foundling.nn.ngrams import NgramEmbedding, Ngrams
 from foundling.nn.norms import LayerNorm, RmsNorm
 from foundling.nn.positions import rotary_tables, rotate
 
@@ -62,6 +65,9 @@ class Config(Strict):
     prefix: bool = False
     """Whether a row may begin with a prefix (a prompt) whose tokens see each other: a prefix language model (Raffel et
     al. 2020, arXiv:1910.10683, section 3.2.1). Follows from `objective.prefix`."""
+    ngrams: Ngrams | None = None
+    """Embeddings of n-grams added to those of tokens: {orders: [2, 3], rows: 32K}; None: none. They add weights and
+    memory but no products, and save steps; only foundling reads such a model."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Chance that a value is zeroed while the model trains: of the embedding, and of what attention and MLP give to
     the residual sum. Attention weights are not dropped (nn/dropout.py)."""
@@ -99,6 +105,11 @@ class Config(Strict):
         if self.mlp_width:
             return self.mlp_width
         return 4 * self.width if self.math == "gpt2" else max(64, round(8 * self.width / 3 / 64) * 64)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it computes what no class of transformers does."""
+        return self.prefix or self.ngrams is not None
 
     def bare(self) -> "Config":
         """The same decoder without a head of its own, for a head of a task."""
@@ -201,17 +212,20 @@ class Gpt(nn.Module):
         "layers.*.mlp.down": "rowwise",
     }
 
-    lr_factors: ClassVar[dict[str, float]] = {"embedding.weight": 8.0}
-
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.ngrams = NgramEmbedding(config.ngrams, config.width) if config.ngrams else None
         self.positions = nn.Embedding(config.max_positions, config.width) if config.math == "gpt2" else None
         self.dropout = dropout(config.dropout)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = _norm(config)
         self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
+
+    @property
+    def lr_factors(self) -> Mapping[str, float]:
+        return {"embedding.weight": 8.0} | ({"ngrams.table.weight": 2.0} if self.ngrams is not None else {})
 
     @property
     def matrices(self) -> Mapping[str, int | None]:
@@ -226,14 +240,18 @@ class Gpt(nn.Module):
                 module.kernel = kernel
 
     def forward(self, batch: Batch) -> Hidden:
-        x_ND = self._stream(batch.tokens_N, batch.positions_N, self._rows(batch))
+        x_ND = self._stream(self._embedded(batch), batch.positions_N, self._rows(batch))
         return self._answer(x_ND if batch.target_index_M is None else x_ND[batch.target_index_M])
 
     def encode(self, batch: Batch, wanted_W: Tensor | None = None) -> Tensor:
         """Hidden states after the last norm: [N, D] of all tokens, or [W, D] of those that are wanted."""
-        x_ND = self._stream(batch.tokens_N, batch.positions_N, self._rows(batch))
+        x_ND = self._stream(self._embedded(batch), batch.positions_N, self._rows(batch))
         hidden_WD: Tensor = self.norm(x_ND if wanted_W is None else x_ND[wanted_W])
         return hidden_WD
+
+    def _embedded(self, batch: Batch) -> Tensor:
+        x_ND: Tensor = self.embedding(batch.tokens_N)
+        return x_ND if self.ngrams is None else x_ND + self.ngrams(batch.tokens_N, batch.positions_N)
 
     def _rows(self, batch: Batch) -> "Rows":
         assert batch.prefix_R is None or self.config.prefix, "the config says that no row has a prefix"
@@ -248,14 +266,20 @@ class Gpt(nn.Module):
         num_rows, num_new = tokens_BT.shape
         cache.expect(num_rows, num_new)
         cache.is_prefix = prefix
-        positions_N = torch.arange(cache.length, cache.length + num_new, device=tokens_BT.device).repeat(num_rows)
-        x_ND = self._stream(tokens_BT.reshape(-1), positions_N, Rows(cache.no_bounds, 0, cache))
+        positions_BT = torch.arange(cache.length, cache.length + num_new, device=tokens_BT.device).repeat(num_rows, 1)
+        x_BTD = self.embedding(tokens_BT)
+        if self.ngrams is not None:
+            read_BS = cache.read_on(tokens_BT, self.ngrams.reach)
+            first = cache.length + num_new - read_BS.shape[1]
+            places_BS = torch.arange(first, cache.length + num_new, device=tokens_BT.device).repeat(num_rows, 1)
+            ngrams_ND = self.ngrams(read_BS.flatten(), places_BS.flatten())
+            x_BTD = x_BTD + ngrams_ND.unflatten(0, (num_rows, -1))[:, -num_new:]
+        x_ND = self._stream(x_BTD.flatten(0, 1), positions_BT.flatten(), Rows(cache.no_bounds, 0, cache))
         cache.length += num_new
         return self._answer(x_ND)
 
-    def _stream(self, tokens_N: Tensor, positions_N: Tensor, rows: "Rows") -> Tensor:
-        """The residual stream [N, D] after the last block."""
-        x_ND = self.embedding(tokens_N)
+    def _stream(self, x_ND: Tensor, positions_N: Tensor, rows: "Rows") -> Tensor:
+        """The residual stream [N, D] after the last block, from the embedded tokens."""
         rotary = None
         if self.positions is not None:
             x_ND = x_ND + self.positions(positions_N)
@@ -278,7 +302,7 @@ class Gpt(nn.Module):
         c, in_block = self.config, name.startswith("layers.")
         if c.init is None and c.init_std is None and c.math == "modern":
             if not in_block:
-                return 0.05
+                return 0.0 if name.startswith("ngrams.") else 0.05
             return 0.0 if writes(name) else 0.8 * parameter.shape[-1] ** -0.5
         return scheme_std(
             c.init or "scaled", name, parameter, std=c.init_std or 0.02, num_layers=c.layers,
@@ -317,10 +341,18 @@ class Cache:
     no_bounds: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.int32))
     is_prefix: bool = False
     """Whether the tokens that are being read see each other."""
+    last_tokens_BS: Tensor | None = None
+    """The last tokens of each row, as far as n-grams reach back; None: none were read, or nobody asks."""
 
     def expect(self, num_rows: int, num_new: int) -> None:
         assert num_rows == self.num_rows, (num_rows, self.num_rows)
         assert self.length + num_new <= self.capacity, (self.length, num_new, self.capacity)
+
+    def read_on(self, tokens_BT: Tensor, reach: int) -> Tensor:
+        """The new tokens behind up to `reach` tokens before them, [B, S]."""
+        read_BS = tokens_BT if self.last_tokens_BS is None else torch.cat([self.last_tokens_BS, tokens_BT], dim=1)
+        self.last_tokens_BS = read_BS[:, -reach:]
+        return read_BS
 
     def attend(self, layer: nn.Module, q_NHK: Tensor, k_NGK: Tensor, v_NGK: Tensor) -> Tensor:
         """Appends a layer's new keys and values and attends to all; [N, H, K] in and out."""
@@ -345,6 +377,8 @@ class Cache:
             for layer, old in held.items():
                 held[layer] = old.new_empty(rows_B.shape[0], *old.shape[1:])
                 held[layer][:, :, : self.length] = old[:, :, : self.length].index_select(0, rows_B)
+        if self.last_tokens_BS is not None:
+            self.last_tokens_BS = self.last_tokens_BS.index_select(0, rows_B)
         self.num_rows = rows_B.shape[0]
 
 

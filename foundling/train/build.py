@@ -53,11 +53,12 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     if hasattr(model, "target_share"):
         model.target_share = len(rows[0].tokens) / rows[0].num_tokens
     flops = model.flops_per_token(rows.row_length)
-    num_weights = sum(p.numel() for p in model.parameters())
+    num_weights = {name: p.numel() for name, p in model.named_parameters()}
+    num_looked_up = sum(number for name, number in num_weights.items() if name.startswith("ngrams."))
     if settings is None:
         settings, _ = settle(
-            recipe, rows, num_weights=num_weights, width=config.width, flops_per_token=flops,
-            data_size=world.data_size, device=world.device,
+            recipe, rows, num_weights=sum(num_weights.values()), num_looked_up=num_looked_up,
+            width=config.width, flops_per_token=flops, data_size=world.data_size, device=world.device,
         )  # fmt: skip
         settings = world.share(settings)
     samples = _samples(recipe, data, objective, rows, settings, world)

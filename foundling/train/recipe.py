@@ -13,6 +13,7 @@ from foundling.core.registry import load_part, nearest, part_names
 from foundling.core.units import Count, Duration, length_of
 from foundling.models.hub import find_model_dir, load_config
 from foundling.models.vectors import Embeddings
+from foundling.nn.ngrams import Ngrams
 from foundling.train.dial import shape_of_depth
 
 
@@ -133,6 +134,9 @@ class Model(Strict):
     """A size by name (models/sizes.yaml), or the fields of the family's config: {layers: 4, width: 256, heads: 4}."""
     depth: Annotated[int, Field(ge=1, le=256)] | None = None
     """The one dial, instead of `size`: layers, of which width, heads, rate, batch and length follow."""
+    ngrams: Ngrams | None = None
+    """gpt: embeddings of n-grams beside those of tokens: {orders: [2, 3], rows: 32K}. They save steps at no products'
+    cost, most of all where tokens are characters; only foundling reads such a model. None: as `size` says."""
     start: Annotated[str | None, Field(alias="from")] = None
     """A run or model folder whose weights, shape and tokenizer the run starts from."""
     embeddings: Embeddings | None = None
@@ -150,6 +154,8 @@ class Model(Strict):
         ]
         if len(given) != 1:
             raise ValueError(f"give one of size, depth or from; got {' and '.join(given) or 'none'}{_instead(given)}")
+        if self.start is not None and self.ngrams is not None:
+            raise ValueError("give one of from and ngrams: the given model has its own embeddings")
         if self.start is not None and self.embeddings is not None:
             raise ValueError("give one of from and embeddings: the given model has embeddings already")
         if self.start is None:
@@ -166,6 +172,10 @@ class Model(Strict):
         except UserError as error:
             raise ValueError(str(error)) from error
         shape = self.shape()
+        if self.ngrams is not None:
+            if "ngrams" not in config.model_fields:
+                raise ValueError(f"ngrams are read by the family gpt; got {self.family}")
+            shape["ngrams"] = self.ngrams
         shape.setdefault("max_positions", max(row_length, 1))
         return config.model_validate({**shape, "vocab_size": vocab_size})
 

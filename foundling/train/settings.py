@@ -103,13 +103,15 @@ def settle(
     rows: Samples,
     *,
     num_weights: int,
+    num_looked_up: int,
     width: int,
     flops_per_token: float,
     data_size: int,
     device: torch.device,
 ) -> tuple[Settings, Precision]:
-    """Settings of a new run. data_size: processes that share each batch."""
-    length = recipe.train.length or Duration(dial.default_tokens(num_weights), "tokens")
+    """Settings of a new run. num_looked_up: weights of n-gram tables, for which a run is not made longer. data_size:
+    processes that share each batch."""
+    length = recipe.train.length or Duration(dial.default_tokens(num_weights - num_looked_up), "tokens")
     shapes = _shapes(recipe, rows.row_length, _tokens_of(length, recipe, rows), data_size)
     row_length, batch_rows = max(shapes)
     if rows.num_rows < batch_rows:

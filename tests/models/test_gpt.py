@@ -21,6 +21,7 @@ VARIANTS = {
     "gpt2": {"math": "gpt2"},
     "qwen3": {"kv_heads": 2},
     "llama": {"kv_heads": 1, "qk_norm": False, "tied": False, "head_width": 10},
+    "ngrams": {"ngrams": {"orders": [2, 4], "rows": 100}},
 }
 
 
@@ -84,6 +85,25 @@ def test_with_a_cache_as_without(variant: str) -> None:
     for first, end in ((0, 4), (4, 5), (5, 8), (8, 9), (9, 10)):
         out = model.forward_cached(tokens[:, first:end], cache)
         torch.testing.assert_close(last_logits(out, 2), whole[:, end - 1], atol=1e-5, rtol=1e-5)
+
+
+def test_rows_of_a_cache_change_places_whole(variant: str) -> None:
+    model, rows = small(variant), some_tokens(6, 6)
+    cache, tokens = Cache(num_rows=2, capacity=6), torch.stack(rows)
+    model.forward_cached(tokens[:, :5], cache)
+    swapped = torch.tensor([1, 0])
+    cache.select(swapped)
+    out = model.forward_cached(tokens[swapped, 5:], cache)
+    torch.testing.assert_close(out.hidden_MD, model(packed(rows)).hidden_MD[[11, 5]], atol=1e-5, rtol=1e-5)
+
+
+def test_ngrams_leave_the_first_answers_as_they_are() -> None:
+    with_ngrams, without = small("ngrams"), small("ngrams", ngrams=None)
+    for model in (with_ngrams, without):
+        model.initialize(torch.Generator().manual_seed(0))
+    assert not with_ngrams.get_parameter("ngrams.table.weight").any()
+    batch = packed(some_tokens(9))
+    torch.testing.assert_close(with_ngrams(batch).hidden_MD, without(batch).hidden_MD)
 
 
 def test_initial_values_are_the_seeds_and_residual_writes_are_smaller(variant: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from foundling.core.errors import UserError
 from foundling.models import gpt, seq2seq
 from foundling.models.hub import format_for, load_config, load_model, save_model
+from foundling.nn.ngrams import Ngrams
 from tests.tiny import tiny_tokenizer
 
 VALUES: dict[str, Any] = {"vocab_size": 61, "layers": 2, "width": 24, "heads": 4, "max_positions": 32}
@@ -18,6 +19,8 @@ CONFIGS: dict[str, Any] = {
     "seq2seq-modern": seq2seq.Config(**VALUES, kv_heads=2, tied=False, encoder_layers=1, init_std=0.02),
     "prefix-modern": gpt.Config(**VALUES, kv_heads=2, prefix=True),
     "prefix-gpt2": gpt.Config(**VALUES, math="gpt2", prefix=True, tied=False),
+    "ngrams": gpt.Config(**VALUES, ngrams=Ngrams(orders=(2, 4), rows=50)),
+    "ngrams-prefix": gpt.Config(**VALUES, math="gpt2", prefix=True, ngrams=Ngrams()),
 }
 
 
@@ -47,7 +50,7 @@ def test_save_and_load_give_the_same_bits(name: str, tmp_path: Path, caplog: pyt
     assert "transformers" not in card
 
 
-@pytest.mark.parametrize("name", ["seq2seq-modern", "prefix-modern", "prefix-gpt2"])
+@pytest.mark.parametrize("name", ["seq2seq-modern", "prefix-modern", "prefix-gpt2", "ngrams"])
 def test_transformers_refuses_what_it_would_compute_otherwise(name: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     save_model(model_of(name), tmp_path / "model")
@@ -55,10 +58,11 @@ def test_transformers_refuses_what_it_would_compute_otherwise(name: str, tmp_pat
         transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
 
 
-def test_without_its_prefix_a_model_is_one_of_transformers(tmp_path: Path) -> None:
-    model = model_of("prefix-modern")
-    assert format_for(model.config.model_copy(update={"prefix": False})).model_type == "qwen3"
-    assert format_for(model.config).model_type == "foundling-prefix-gpt"
+@pytest.mark.parametrize(("name", "key"), [("prefix-modern", "prefix"), ("ngrams", "ngrams")])
+def test_without_what_is_its_own_a_model_is_one_of_transformers(name: str, key: str) -> None:
+    config = CONFIGS[name]
+    assert format_for(config).model_type == "foundling-gpt"
+    assert format_for(config.model_copy(update={key: type(config).model_fields[key].default})).model_type == "qwen3"
 
 
 def test_faults_of_a_folder_are_told(tmp_path: Path) -> None:
@@ -71,7 +75,7 @@ def test_faults_of_a_folder_are_told(tmp_path: Path) -> None:
         ({"encoder_layers": None}, r"missing: encoder\.1\.attention"),
         ({"math": "2018"}, "math"),
         ({"rope_scaling": 2}, "rope_scaling is not known here"),
-        ({"model_type": "foundling-prefix-gpt"}, "architectures must be"),
+        ({"model_type": "foundling-gpt"}, "architectures must be"),
     ):
         path.write_text(json.dumps({**good, **change}))
         with pytest.raises(UserError, match=told):

@@ -74,7 +74,7 @@ class Format(base.Format):
         return config
 
     def writes(self, config: Any) -> bool:
-        return isinstance(config, Config) and not config.prefix and config.math == "gpt2"
+        return isinstance(config, Config) and not config.is_ours and config.math == "gpt2"
 
     def write_config(self, config: Config) -> dict[str, Any]:
         return {

@@ -26,7 +26,7 @@ class Format(base.Format):
         return config
 
     def writes(self, config: Any) -> bool:
-        return isinstance(config, Config) and not config.prefix and config.math == "modern" and not config.qk_norm
+        return isinstance(config, Config) and not config.is_ours and config.math == "modern" and not config.qk_norm
 
     def write_config(self, config: Config) -> dict[str, Any]:
         if config.width % config.heads:
