@@ -4,17 +4,17 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import torch
 
 from foundling.core.native import cpp_compiler
 
-_SIZES = {"cpu": (256, 1024), "cuda": (8192,)}
-"""Edges of the matrices measured. 1,024: 2 GFLOP a product, some milliseconds on a laptop; but seconds in a type that
-the processor emulates, which the smaller one shows."""
-_SLOW_SECONDS = 0.01
-"""A product of the smaller matrices that takes longer is rate enough."""
+_SIZE, _SMALL_SIZE = 1024, 256
+"""Edges of the matrices measured on CPU. 1,024: 2 GFLOP a product, some milliseconds on a laptop, but seconds in a type
+that the processor emulates; the small ones tell."""
+_EMULATED_FROM = 10
+"""How many times as long as fp32 a product takes in such a type, at least (seen: 80)."""
 _BF16_MUST_WIN_BY = 1.3
 
 
@@ -35,14 +35,20 @@ def device_here() -> torch.device:
 @cache
 def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
     """FLOP/s of a square matrix product, the best of several short tries."""
-    rate = 0.0
-    for size in _SIZES[device.type]:
-        a_SS, b_SS = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        best = min(_seconds(partial(torch.matmul, a_SS, b_SS), device) for _ in range(12))
-        rate = 2 * size**3 / best
-        if best > _SLOW_SECONDS:
-            break
-    return rate
+    return _rate(dtype, device, _SIZE if device.type == "cpu" else 8192)
+
+
+def _rate(dtype: torch.dtype, device: torch.device, size: int) -> float:
+    a_SS, b_SS = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / min(_seconds(lambda: a_SS @ b_SS, device) for _ in range(12))
+
+
+def _emulates_bf16(device: torch.device) -> bool:
+    """Whether bf16 is so slow here that a measurement of it would be a wait."""
+    if device.type != "cpu":
+        return False
+    fp32, bf16 = (_rate(dtype, device, _SMALL_SIZE) for dtype in (torch.float32, torch.bfloat16))
+    return fp32 > _EMULATED_FROM * bf16
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -59,6 +65,8 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
     """bf16 where its products measure at least 1.3 times as fast as fp32's, unless the recipe says which."""
     rates = dict.fromkeys(("bf16", "fp32"), 0.0)
     dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    if asked == "auto" and _emulates_bf16(device):
+        asked = "fp32"
     if asked == "auto":
         rates = {name: matmul_rate(dtype, device) for name, dtype in dtypes.items()}
         asked = "bf16" if rates["bf16"] >= _BF16_MUST_WIN_BY * rates["fp32"] else "fp32"
