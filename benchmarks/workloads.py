@@ -61,11 +61,33 @@ class _File:
         return self._ids[start : start + length].astype(np.int64)
 
 
-def training_of(data_dir: Path, name: str, precision: str, compiled: bool, micro_batch: int) -> Training:
-    """A run over the memory-mapped tokens, at its first step: the loop's own, nothing made for the benchmark."""
+CONSTANT = {
+    "optimizer": {"kind": "adamw", "lr": 1e-3},
+    "schedule": {"kind": "constant", "warmup": 0},
+}
+"""What a throughput run trains by."""
+
+
+def training_of(
+    data_dir: Path,
+    name: str,
+    precision: str,
+    compiled: bool,
+    micro_batch: int,
+    *,
+    method: dict[str, Any] = CONSTANT,
+    lr: float = 1e-3,
+    steps: int = 10**6,
+    size: dict[str, Any] | None = None,
+    rows: int | None = None,
+) -> Training:
+    """A run over the memory-mapped tokens, at its first step: the loop's own, nothing made for the benchmark.
+
+    method: optimizer and schedule. lr: the peak rate of its schedule, which is for so many steps. size, rows: instead
+    of the workload's.
+    """
     work = WORKLOADS[name]
-    raw = tokenizers.Tokenizer.from_file(str(data_dir / f"{work.tokens}.json"))
-    tokenizer = Tokenizer(raw, SpecialTokens(work.special), kind="wordpiece" if work.tokens == "wp" else "bpe")
+    tokenizer = tokenizer_of(data_dir, name)
     stream: Any = _File(data_dir, work.tokens)
     data = Data([], ["bench"], Mixture(), tokenizer, data_dir, [stream], [stream], ["bench"], {})
     recipe = recipe_from(
@@ -73,11 +95,17 @@ def training_of(data_dir: Path, name: str, precision: str, compiled: bool, micro
             "name": "bench",
             "corpus": {"train": "none"},
             "tokenizer": {"path": "none"},
-            "model": {"family": work.family, "size": work.size},
+            "model": {"family": work.family, "size": size or work.size},
             "objective": work.objective,
-            "optimizer": {"kind": "adamw", "lr": 1e-3},
-            "schedule": {"kind": "constant", "warmup": 0},
+            **method,
         }
     )
-    settings = Settings(work.row_length, work.rows, micro_batch, 10**6, 1e-3, precision, compiled)
+    settings = Settings(work.row_length, rows or work.rows, micro_batch, steps, lr, precision, compiled)
     return build(recipe, data, Path("none"), World(0, 1, torch.device("cpu"), None), settings)
+
+
+def tokenizer_of(data_dir: Path, name: str) -> Tokenizer:
+    """The tokenizer whose ids a workload reads."""
+    work = WORKLOADS[name]
+    raw = tokenizers.Tokenizer.from_file(str(data_dir / f"{work.tokens}.json"))
+    return Tokenizer(raw, SpecialTokens(work.special), kind="wordpiece" if work.tokens == "wp" else "bpe")

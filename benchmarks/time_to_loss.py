@@ -1,0 +1,140 @@
+"""Seconds to a loss: the gpt workload until it predicts held-back text as well as a peer does at its end.
+
+    python -m benchmarks.time_to_loss DATA --peer "COMMAND" [--steps 300] [--track T2|T3] [--share 0.5] [--rounds 1]
+
+DATA is that of benchmarks/throughput.py, with `valid.jsonl` beside (a `text` a line). The peer trains so many steps on
+rows of 256 tokens, 32 a step, and prints lines of JSON with `step`, `train_s` (scoring left out, compilation included)
+and `bits_per_byte`; `{steps}` and `{data}` in its command are filled in.
+
+T2: the same model (GPT-2's mathematics, its published initial values) and tokens, another optimizer and schedule.
+T3: another architecture of at most as many weights and FLOPs a token, and other batches. METHODS holds what ours are.
+Ours is planned to end after `--share` of the peer's tokens. It is scored as often in its last half as the peer in all,
+and the time counts to the first score at which it is as good as the peer's last; without one there is no figure.
+
+Scores are bits per byte over all of `valid.jsonl`, documents one after the other in rows of 256 without context, which
+is how the peer's script scores too. Each run is a fresh process; rounds take turns. One JSON line a score, then a
+table.
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from benchmarks._compare import interval
+from benchmarks.workloads import WORKLOADS, tokenizer_of, training_of
+from foundling.evaluation.perplexity import perplexity
+from foundling.models.base import Model
+from foundling.train.loop import training_step
+
+WORK = WORKLOADS["gpt"]
+ROW_TOKENS = WORK.row_length
+PEER_BATCH = WORK.rows * ROW_TOKENS
+SCORES = 6
+
+METHODS: dict[str, dict[str, Any]] = {
+    "T2": {
+        "optimizer": {"kind": "muon", "lr": 2e-3, "weight_decay": 0.1, "adamw": {"lr": 2e-3}},
+        "schedule": {"kind": "wsd", "warmup": 0.05, "decay": 0.6},
+    },
+    "T3": {
+        "optimizer": {"kind": "muon", "lr": 1.4e-3, "weight_decay": 0.1},
+        "schedule": {"kind": "wsd", "warmup": 0.05, "decay": 0.6},
+    },
+}
+SIZES: dict[str, dict[str, Any]] = {
+    "T2": WORK.size,
+    "T3": {"layers": 6, "width": 384, "heads": 6, "mlp_width": 1024, "max_positions": 256},
+}
+ROWS = {"T2": WORK.rows, "T3": 16}
+
+
+def run_ours(data_dir: Path, track: str, steps: int, share: float, precision: str, compiled: bool) -> None:
+    """Our run in this process; prints its scores."""
+    planned = round(steps * share * WORK.rows / ROWS[track])
+    training = training_of(
+        data_dir, "gpt", precision, compiled, 8, method=METHODS[track], lr=METHODS[track]["optimizer"]["lr"],
+        steps=planned, size=SIZES[track], rows=ROWS[track],
+    )  # fmt: skip
+    tokenizer = tokenizer_of(data_dir, "gpt")
+    with (data_dir / "valid.jsonl").open(encoding="utf-8") as lines:
+        texts = [("valid", json.loads(line)["text"]) for line in lines]
+    every = max(1, planned // (2 * SCORES))
+    seconds, start = 0.0, time.perf_counter()
+    for step in range(1, planned + 1):
+        training_step(training)
+        if (planned - step) % every or step < planned // 2:
+            continue
+        seconds += time.perf_counter() - start
+        with training.trainee.scoring():
+            score = perplexity(cast(Model, training.trainee.model), tokenizer, texts, row_length=ROW_TOKENS).total
+        found = {
+            "system": f"foundling, {track}",
+            "step": step,
+            "tokens": training.num_tokens,
+            "train_s": round(seconds, 1),
+            "bits_per_byte": round(score.bits_per_byte, 4),
+        }
+        print(json.dumps(found), flush=True)
+        start = time.perf_counter()
+
+
+def scores_of(command: list[str]) -> list[dict[str, Any]]:
+    """All lines of JSON that a command prints, told as they come."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = []
+        for line in process.stdout:
+            if line.startswith("{"):
+                print(line, end="", flush=True)
+                found.append(json.loads(line))
+    if process.returncode or not found:
+        raise SystemExit(f"{shlex.join(command)} failed or printed no score")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--peer", metavar="COMMAND")
+    parser.add_argument("--steps", type=int, default=300, help="of the peer")
+    parser.add_argument("--track", choices=list(METHODS), default="T2")
+    parser.add_argument("--share", type=float, default=0.5, help="of the peer's tokens that ours takes")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
+    parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--only", action="store_true", help="run ours once in this process")
+    arguments = parser.parse_args()
+    track, steps = arguments.track, arguments.steps
+    if arguments.only:
+        run_ours(arguments.data, track, steps, arguments.share, arguments.precision, not arguments.no_compile)
+        return
+    if arguments.peer is None:
+        parser.error("--peer is missing")
+    ours = [sys.executable, "-m", "benchmarks.time_to_loss", *sys.argv[1:], "--only"]
+    theirs = shlex.split(arguments.peer.format(steps=steps, data=arguments.data))
+    ratios, rows = [], []
+    for _ in range(arguments.rounds):
+        last = scores_of(theirs)[-1]
+        reached = [score for score in scores_of(ours) if score["bits_per_byte"] <= last["bits_per_byte"]]
+        if not reached:
+            raise SystemExit(f"ours never came to the peer's {last['bits_per_byte']}; give it a larger --share")
+        ratios.append(last["train_s"] / reached[0]["train_s"])
+        rows.append((last, reached[0]))
+    print("\n| system | tokens | bits per byte | seconds |\n|---|---|---|---|")
+    for scores in zip(*rows, strict=True):
+        seconds, tokens, bits = (
+            statistics.median(s[key] for s in scores) for key in ("train_s", "tokens", "bits_per_byte")
+        )
+        print(f"| {scores[0]['system']} | {tokens:,.0f} | {bits:.4f} | {seconds:.1f} |")
+    low, high = interval(ratios)
+    print(f"\nits seconds / ours: {statistics.median(ratios):.2f} (95 %: {low:.2f} - {high:.2f})")
+
+
+if __name__ == "__main__":
+    main()
