@@ -225,7 +225,7 @@ class Gpt(nn.Module):
 
     @property
     def lr_factors(self) -> Mapping[str, float]:
-        return {"embedding.weight": 8.0} | ({"ngrams.table.weight": 2.0} if self.ngrams is not None else {})
+        return {"embedding.weight": 8.0} | ({"ngrams.table.weight": 8.0} if self.ngrams is not None else {})
 
     @property
     def matrices(self) -> Mapping[str, int | None]:

@@ -61,6 +61,11 @@ class NgramEmbedding(nn.Module):
         return total_ND
 
 
+def ngram_tables(model: nn.Module) -> list[str]:
+    """Names of a model's parameters that are tables of n-grams."""
+    return [f"{name}.table.weight" for name, module in model.named_modules() if isinstance(module, NgramEmbedding)]
+
+
 def ngram_ids(tokens_N: Tensor, positions_N: Tensor, config: Ngrams) -> list[Tensor]:
     """For each order the row of the table that each token reads, int64 [N]."""
     found: list[Tensor] = []

@@ -10,7 +10,7 @@ by shard: a rule works on what is local, and says what it must know of the other
 import fnmatch
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
@@ -110,8 +110,29 @@ class Slot:
     """Whether it is a matrix that leads from hidden states to hidden states."""
     head_rows: int | None = None
     """Rows of one attention head, where its rows are heads."""
+    is_table: bool = False
+    """Whether it has far more rows than a step reads. A rule may leave a row without gradient as it is, its state too
+    (Adam's lazy form), so that a step costs what it reads."""
+    read: list[Tensor] | None = field(default_factory=list)
+    """Rows that sparse gradients were added to since the accumulator was cleared, int64; None: a dense one came."""
     state: dict[str, Tensor] = field(default_factory=dict)
     """What the rule remembers, fp32."""
+
+    def rows(self) -> Tensor:
+        """Rows of the accumulated gradient that are not zero, int64, rising."""
+        if self.read is None:
+            return self.gradient.ne(0).any(1).nonzero().view(-1)
+        read = torch.cat(self.read or [self.gradient.new_empty(0, dtype=torch.int64)]).unique()
+        return read[self.gradient[read].ne(0).any(1)]
+
+    def clear(self) -> None:
+        """Forgets the accumulated gradient."""
+        if self.is_table and self.read is not None:
+            for rows in self.read:
+                self.gradient.index_fill_(0, rows, 0.0)
+        else:
+            self.gradient.zero_()
+        self.read = []
 
 
 class Rule(ABC):
@@ -184,12 +205,13 @@ class Optimizer:
         compiled: bool,
         *,
         matrices: Matrices | None = None,
+        tables: Collection[str] = (),
         average: Average | None = None,
     ) -> None:
         """parameters: named, in fp32; masters are taken from them now, before `make_copies`. lr: the peak rate.
 
-        matrices: those that lead from hidden states to hidden states; None: every matrix does. average: of the masters,
-        kept beside them.
+        matrices: those that lead from hidden states to hidden states; None: every matrix does. tables: names of those
+        with far more rows than a step reads. average: of the masters, kept beside them.
         """
         self.rule = config.build()
         self.average = average
@@ -207,6 +229,7 @@ class Optimizer:
         self._frozen_masters: dict[str, Tensor] = {}
         self._averages = [torch.zeros_like(slot.master) for slot in self.slots] if average is not None else []
         for slot in self.slots:
+            slot.is_table = slot.name in tables
             if not isinstance(slot.parameter, DTensor):
                 slot.parameter.register_post_accumulate_grad_hook(self._collector(slot))
 
@@ -239,9 +262,13 @@ class Optimizer:
             gradient = parameter.grad
             assert gradient is not None
             if gradient.is_sparse:  # some rows of an embedding, one as often as it was read
-                slot.gradient.index_add_(0, gradient._indices()[0], gradient._values().to(slot.gradient.dtype))
+                rows = gradient._indices()[0]
+                slot.gradient.index_add_(0, rows, gradient._values().to(slot.gradient.dtype))
+                if slot.read is not None:
+                    slot.read.append(rows)
             else:
                 slot.gradient += local(gradient)
+                slot.read = None
             parameter.grad = None
 
         return add
@@ -251,7 +278,7 @@ class Optimizer:
         for slot in self.slots:
             if isinstance(slot.parameter, DTensor) and slot.parameter.grad is not None:
                 slot.gradient += local(slot.parameter.grad)
-                slot.parameter.grad = None
+                slot.parameter.grad, slot.read = None, None
 
     def make_copies(self, dtype: torch.dtype) -> None:
         """Turns parameters into copies in `dtype` of their masters. Sharded ones are cast when they are gathered."""
@@ -281,7 +308,7 @@ class Optimizer:
 
     def gradient_norm(self) -> float:
         """Euclidean norm of the whole accumulated gradient, over all ranks. NaN or infinite if any entry is."""
-        squares = [sum_of_squares(slot.gradient) for slot in self.slots]
+        squares = [sum_of_squares(s.gradient[s.rows()] if s.is_table else s.gradient) for s in self.slots]
         sum_over_shards([(s, slot.parameter, every_dim(slot)) for s, slot in zip(squares, self.slots, strict=True)])
         total = torch.stack(squares).sum()
         return math.sqrt(total.item()) if torch.isfinite(total) else total.item()
@@ -297,7 +324,8 @@ class Optimizer:
 
     def zero(self) -> None:
         """Forgets the accumulated gradient."""
-        torch._foreach_zero_([s.gradient for s in self.slots])
+        for slot in self.slots:
+            slot.clear()
 
     def refresh_copies(self) -> None:
         """Makes every copy its master again, after masters were loaded."""

@@ -17,6 +17,7 @@ from foundling.data.rows import Samples
 from foundling.models.base import family_of
 from foundling.nn.attention import training_kernel
 from foundling.nn.init import place_
+from foundling.nn.ngrams import ngram_tables
 from foundling.objectives.base import Objective
 from foundling.optim.base import Optimizer, OptimizerConfig
 from foundling.optim.schedules.base import ScheduleConfig
@@ -53,11 +54,11 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     if hasattr(model, "target_share"):
         model.target_share = len(rows[0].tokens) / rows[0].num_tokens
     flops = model.flops_per_token(rows.row_length)
-    num_weights = {name: p.numel() for name, p in model.named_parameters()}
-    num_looked_up = sum(number for name, number in num_weights.items() if name.startswith("ngrams."))
+    num_weights = sum(p.numel() for p in model.parameters())
+    num_looked_up = sum(model.get_parameter(name).numel() for name in ngram_tables(model))
     if settings is None:
         settings, _ = settle(
-            recipe, rows, num_weights=sum(num_weights.values()), num_looked_up=num_looked_up,
+            recipe, rows, num_weights=num_weights, num_looked_up=num_looked_up,
             width=config.width, flops_per_token=flops, data_size=world.data_size, device=world.device,
         )  # fmt: skip
         settings = world.share(settings)
@@ -119,6 +120,7 @@ def assemble(
     average: Any = recipe.train.average
     optimizer = Optimizer(
         model.named_parameters(), rates, settings.lr, settings.compiled, matrices=model.matrices,
+        tables=ngram_tables(model),
         average=None if average is None else average.build(settings.total_steps, settings.tokens_per_step),
     )  # fmt: skip
     if precision.dtype != torch.float32:
