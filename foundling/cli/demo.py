@@ -7,11 +7,13 @@ A demo that was stopped goes on where it was; a finished one tells its figures a
 Example: foundling demo --text ~/my-texts --out runs/mine
 """
 
+import os
+import shlex
 import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -32,6 +34,7 @@ from foundling.core.units import human
 _LEFT_OUT = {"test", "tests", "idle_test", "lib2to3", "idlelib", "turtledemo", "encodings", "pydoc_data", "ensurepip"}
 """Modules that are tables, tests or tools: they teach a model little."""
 _PROMPTS = ("def read_lines(path):\n", "The following functions are provided:\n\n")
+_PROMPT_CHARACTERS = 40
 _RECIPE: dict[str, Any] = yaml.safe_load(files("foundling.cli").joinpath("demo.yaml").read_text(encoding="utf-8"))
 _TOKENS_OF_TWO_CORES = {"bf16": 3_300_000, "fp32, AVX512": 2_400_000, "fp32": 1_050_000}
 """Training tokens that two slow cores manage within four minutes, five with all the rest: by what they compute with,
@@ -49,7 +52,7 @@ def demo(
     source = text or _python_text(out / "text")
     finished = _train(source, out)
     if not finished:
-        _score(out)
+        _score(out, _PROMPTS if text is None else None)
     _tell(out, time.perf_counter() - started)
 
 
@@ -95,7 +98,11 @@ def _train(source: Path, out: Path) -> bool:
     data = {key: dict(value) if isinstance(value, dict) else value for key, value in _RECIPE.items()}
     num_tokens = int(_tokens_of_two_cores(precision.name) * min(4.0, max(0.5, threads / 2)))
     data["train"] |= {"length": f"{num_tokens} tokens", "precision": precision.name}
-    data |= {"out": str(out), "corpus": {"train": str(source), "valid": data["corpus"]["valid"]}}
+    data |= {
+        "name": out.resolve().name,
+        "out": str(out),
+        "corpus": {"train": str(source), "valid": data["corpus"]["valid"]},
+    }
     recipe = recipe_from(data)
     if is_finished(out, recipe) and (out / "report.html").exists() and "samples" in read_json(out / "summary.json"):
         console.print(f"{out} is finished already; these are its figures (remove the folder to run it again)\n")
@@ -118,8 +125,9 @@ def _tokens_of_two_cores(precision: str) -> int:
     return _TOKENS_OF_TWO_CORES.get(f"{precision}, {vectors}", _TOKENS_OF_TWO_CORES[precision])
 
 
-def _score(out: Path) -> None:
-    """Scores the model on the documents held back, lets it write, and completes summary and report."""
+def _score(out: Path, prompts: Sequence[str] | None) -> None:
+    """Scores the model on the documents held back, lets it write, and completes summary and report. prompts: None: the
+    beginnings of two documents held back."""
     from foundling.corpus.folder import open_corpus
     from foundling.evaluation.compression import compressed_bits_per_byte
     from foundling.evaluation.perplexity import perplexity
@@ -137,7 +145,7 @@ def _score(out: Path) -> None:
     with _stage("samples") as said:
         samples = [
             {"prompt": p, "text": model.generate(p, max_tokens=100, temperature=0.7, top_p=0.95, seed=0)}
-            for p in _PROMPTS
+            for p in prompts or [_beginning(text) for _, text in held_back[:2]]
         ]
         said.append(f"{len(samples)} texts written")
     summary = read_json(out / "summary.json")
@@ -149,6 +157,13 @@ def _score(out: Path) -> None:
     }
     write_json(out / "summary.json", summary)
     write_report(out)
+
+
+def _beginning(text: str) -> str:
+    """The first words of a text, or its first characters where it has no spaces."""
+    start = text.lstrip()[:_PROMPT_CHARACTERS]
+    words, space, _ = start.rpartition(" ")
+    return words if space and len(words) > _PROMPT_CHARACTERS // 2 else start
 
 
 @contextmanager
@@ -175,19 +190,31 @@ def _tell(out: Path, seconds: float) -> None:
     for sample in summary["samples"]:
         written = Text.assemble((sample["prompt"], "bold"), sample["text"])
         console.print(Panel(written, title="written by the model", title_align="left", width=100))
-    share = 100 * (summary["share_of_matmul_limit"] or 0)
+    share = summary["share_of_matmul_limit"]
+    of_limit = "" if share is None else f", {100 * share:.0f} % of this machine's matmul limit"
     console.print(
         f"{human(summary['weights'])} weights, {human(summary['tokens'])} tokens in {summary['seconds']:.0f} s "
-        f"({human(summary['tokens_per_second'] or 0)} tokens/s, {share:.0f} % of this machine's matmul limit); "
+        f"({human(summary['tokens_per_second'] or 0)} tokens/s{of_limit}); "
         f"{seconds:.0f} s in all\n",
         soft_wrap=True,
     )
     for name, path in (("run", out), ("model", out / "model"), ("report", out / "report.html")):
         console.print(f"  {name:<8}{path}", soft_wrap=True)
     console.print("\nnext:", style="bold")
+    prompt = summary["samples"][0]["prompt"].splitlines()[0]
     for command in (
-        f'foundling generate {out} --prompt "class Stack:" --max-tokens 100',
-        f"foundling evaluate {out} --suite perplexity --data README.md",
-        "foundling demo --text YOUR_FOLDER --out runs/mine",
+        f"generate {out} --prompt {shlex.quote(prompt)} --max-tokens 100",
+        f"evaluate {out} --suite perplexity --data {out / 'corpus-0'} --baseline ngram",
+        f"demo --text YOUR_FOLDER --out {out.with_name(out.name + '-mine')}",
     ):
-        console.print(f"  {command}", soft_wrap=True, markup=False)
+        console.print(f"  {_called()} {command}", soft_wrap=True, markup=False)
+
+
+def _called() -> str:
+    """How this program is called from here."""
+    program = Path(sys.argv[0])
+    if program.name != "foundling":
+        return f"{sys.executable} -m foundling"
+    if shutil.which("foundling") is not None:
+        return "foundling"
+    return os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from types import NoneType, UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -46,7 +47,7 @@ class Strict(BaseModel):
                 "mapping", "expected a mapping with the keys {keys}", {"keys": ", ".join(_keys(cls))}
             )
         try:
-            return handler(value)
+            return handler(_no_truth_for_a_number(cls, value) if isinstance(value, dict) else value)
         except ValidationError as error:
             raise ValidationError.from_exception_data(error.title, [_named(cls, e) for e in error.errors()]) from None
 
@@ -60,6 +61,26 @@ class PartConfig(Strict):
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """The live object; each folder of parts says what it passes and what comes back."""
         raise NotImplementedError(type(self))
+
+
+def _no_truth_for_a_number(cls: type[BaseModel], value: dict[Any, Any]) -> dict[Any, Any]:
+    """`yes` and `true` as the words they were, where a number is asked for: otherwise they would pass as 1."""
+    numeric = {
+        key
+        for name, field in cls.model_fields.items()
+        for key in (name, field.alias)
+        if _types(field.annotation) - {NoneType} and _types(field.annotation) <= {int, float, NoneType}
+    }
+    return {k: str(v).lower() if isinstance(v, bool) and k in numeric else v for k, v in value.items()}
+
+
+def _types(annotation: Any) -> set[Any]:
+    """What a value may be, without what else must hold of it."""
+    if get_origin(annotation) is Annotated:
+        return _types(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return {found for part in get_args(annotation) for found in _types(part)}
+    return {annotation}
 
 
 def _keys(cls: type[BaseModel]) -> list[str]:
@@ -145,6 +166,18 @@ def validate(cls: type[Strict], data: Any, what: str) -> Any:
         raise explain(error, what) from None
 
 
+class _OneOfEach(yaml.SafeLoader):
+    """YAML in which a key comes once; the parser would take the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = sorted({key for key in keys if keys.count(key) > 1 and key != "<<"})
+        if twice:
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"each key of a mapping once; {', '.join(twice)} comes again (mapping of line {line})")
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping from a file; what is not one is a `UserError`."""
     try:
@@ -154,7 +187,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the recipe {path} could not be read: {error}") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _OneOfEach)
     except yaml.YAMLError as error:
         raise UserError(f"{path} must be YAML", got=" ".join(str(error).split())) from None
     if not isinstance(data, dict):

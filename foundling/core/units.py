@@ -162,6 +162,13 @@ _EXAMPLES: dict[Unit, str] = {
 }
 
 
-def length_of(*units: Unit) -> BeforeValidator:
-    """For a field that takes some units only: `Annotated[Duration, length_of("steps", "tokens")]`."""
-    return BeforeValidator(lambda value: Duration.parse(value, units))
+def length_of(*units: Unit, positive: bool = False) -> BeforeValidator:
+    """For a field that takes some units only: `Annotated[Duration, length_of("steps", "tokens")]`. positive: not 0."""
+
+    def parse(value: Any) -> Duration:
+        found = Duration.parse(value, units)
+        if positive and not found.value > 0:
+            raise ValueError(f"expected more than nothing; got {value!r}")
+        return found
+
+    return BeforeValidator(parse)

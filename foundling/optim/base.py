@@ -13,10 +13,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Placement
 
@@ -34,9 +34,9 @@ class Group(Strict):
 
     match: str
     """Name pattern with `*`, as in `embedding.*`; it must match at least one parameter."""
-    lr: float | None = None
+    lr: Annotated[float, Field(gt=0)] | None = None
     """Learning rate of these parameters; None: the optimizer's."""
-    weight_decay: float | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
     """Weight decay of these parameters; None: the optimizer's."""
     hidden: bool | None = None
     """Whether these matrices count as leading from hidden states to hidden states, for an optimizer that treats such
@@ -49,9 +49,9 @@ class OptimizerConfig(PartConfig):
     knows_matrices: ClassVar[bool] = False
     """Whether the rule treats matrices between hidden states in its own way."""
 
-    lr: float | None = None
+    lr: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; None: the model's own, derived from its depth and width."""
-    weight_decay: float = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Decoupled weight decay of matrices; vectors (norms, biases) have none unless a group says so."""
     groups: tuple[Group, ...] = ()
     """Other settings by name pattern; the first match counts."""

@@ -39,7 +39,7 @@ being too small for any device."""
 class Inner(Strict):
     """AdamW, for the parameters that are no matrices between hidden states."""
 
-    lr: float | None = None
+    lr: Annotated[float, Field(gt=0)] | None = None
     """Peak rate; None: AdamW's own for this model, and the multiples of it that the model asks for."""
     betas: tuple[Beta, Beta] = (0.9, 0.99)
     """Decay of the first and second moment per step."""

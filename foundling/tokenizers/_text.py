@@ -30,7 +30,11 @@ class TextStream:
                 np.add.at(self._counts, *np.unique(codes, return_counts=True))
                 yield chunk
         if not self._counts.any():
-            raise UserError("the text to train a tokenizer on must not be empty", got="no characters")
+            raise UserError(
+                "the text to train a tokenizer on must not be empty",
+                got="no characters",
+                do="if all documents were held back, give corpus.valid a path or a smaller fraction",
+            )
 
     @property
     def characters(self) -> dict[str, int]:

@@ -72,9 +72,19 @@ def prepare(recipe: Recipe, folder: Path) -> Data:
         own_key = {"valid": corpus.key}
     valid = [(name, stream) for name, stream in valid if stream.num_tokens > 1]
     if not valid:
-        raise UserError("there must be validation text", got="none", do="give corpus.valid a path or a larger fraction")
+        raise UserError(
+            "there must be validation text",
+            got="none: whole documents are held back, and none was",
+            do="give corpus.valid a path or a larger fraction; a text that is one document must be cut into several",
+        )
     _tell(corpora, tokenizer, stores)
     train = _streams([store.split("train") for store in stores], paths, recipe.corpus.mix)
+    if not any(stream.num_tokens for _, stream in train):
+        raise UserError(
+            "there must be training text",
+            got="none: all documents were held back",
+            do="give corpus.valid a path or a smaller fraction; a text that is one document must be cut into several",
+        )
     names = [name for name, _ in train]
     inputs = {name: corpus.key for name, corpus in zip(paths, corpora, strict=True)}
     return Data(

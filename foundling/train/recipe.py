@@ -296,14 +296,14 @@ class Train(Stepping):
 
 
 class Evaluate(Strict):
-    every: Annotated[Duration, length_of("steps", "tokens", "share")] = Duration(200, "steps")
+    every: Annotated[Duration, length_of("steps", "tokens", "share", positive=True)] = Duration(200, "steps")
     """How often the validation loss is taken; also before the first and after the last step."""
     tokens: Count = 200_000
     """At most so many validation tokens each time."""
 
 
 class Checkpoint(Strict):
-    every: Annotated[Duration, length_of("steps", "tokens", "seconds")] = Duration(300, "seconds")
+    every: Annotated[Duration, length_of("steps", "tokens", "seconds", positive=True)] = Duration(300, "seconds")
     """How often the whole training state is written; also at the end and when the run is stopped."""
     keep: Annotated[int, Field(ge=1)] = 3
     """How many checkpoints stay; older ones are removed once a newer one is whole."""
@@ -376,7 +376,7 @@ class Recipe(Strict):
             raise ValueError(
                 "tokenizer is missing, for example {kind: bpe, vocab_size: 16K}"
                 if self.tokenizer is None
-                else "tokenizer comes with model.from; take it out, or add extend: true if it holds more tokens"
+                else "tokenizer comes with model.from; take it out (tokenizer=null); extend: true if it has more tokens"
             )
         return self
 

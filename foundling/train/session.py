@@ -69,6 +69,9 @@ def run_recipe(recipe: Any, kind: Kind, *, resume: bool, share: float = 1.0, dat
     data = prepare_once(recipe, kind, data_folder or folder, world)
     identity["inputs"] = data.inputs
     _must_match(state, identity)
+    if resume and is_finished(folder, recipe):
+        logger.info("%s is finished already; nothing is left to do", folder)
+        return Run(folder, None, world.is_first)
     training = kind.build(recipe, data, folder, world, None if state is None else _settings(state, world))
     if checkpoint is not None and state is not None:
         load_checkpoint(training, checkpoint, state)
@@ -111,7 +114,13 @@ def enter(recipe: Any) -> World:
 def prepare_once(recipe: Any, kind: Kind, folder: Path, world: World) -> Any:
     """The first process builds what is missing; the others find it built."""
     if world.is_first:
-        data = kind.prepare(recipe, folder)
+        is_new = not folder.exists()
+        try:
+            data = kind.prepare(recipe, folder)
+        except BaseException:
+            if is_new and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()  # a run that is refused leaves nothing
+            raise
         world.barrier()
         return data
     world.barrier()
@@ -119,8 +128,8 @@ def prepare_once(recipe: Any, kind: Kind, folder: Path, world: World) -> Any:
 
 
 def is_finished(folder: Path, recipe: Any) -> bool:
-    """Whether the run folder holds this very recipe's run, trained to its end."""
-    if not (folder / "summary.json").exists() or not (folder / MANIFEST).exists():
+    """Whether the run folder holds this very recipe's run, trained to its end, and what came of it."""
+    if not all((folder / name).exists() for name in ("summary.json", MANIFEST, "model")):
         return False
     summary, manifest = read_json(folder / "summary.json"), read_manifest(folder, "run")
     return bool(summary.get("finished")) and manifest["settings"]["recipe"] == resolved(recipe)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from foundling.core.errors import UserError
-from foundling.core.files import MANIFEST
 from foundling.core.log import Sink
 from foundling.data.batch import Batch
 from foundling.data.rows import Samples
@@ -156,6 +155,7 @@ def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
         "ends_early": training.ends_early,
         "guard": training.guard.as_json(),
         "records": training.num_records,
+        "metrics": training.metrics,
         **identity,
     }
     save_pieces(folder, _pieces(training), state, training.world)
@@ -176,6 +176,7 @@ def load_checkpoint(training: Training, folder: Path, state: dict[str, Any]) -> 
     training.step, training.tokens_by_source = state["step"], state["tokens_by_source"]
     training.clock = Clock(state["seconds"])
     training.guard, training.num_records = Guard(**state["guard"]), state["records"]
+    training.metrics = state["metrics"]
 
 
 def steps_between_checkpoints(training: Training) -> int:
@@ -198,8 +199,8 @@ def checkpoint_at(training: Training, step: int) -> Path:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints of a run folder, oldest first."""
-    found = [p for p in folder.glob("checkpoint-*") if (p / MANIFEST).exists() and p.name[11:].isdigit()]
+    """Checkpoints of a run folder, oldest first. They are written whole: one that is not was damaged since."""
+    found = [p for p in folder.glob("checkpoint-*") if p.is_dir() and p.name[11:].isdigit()]
     return sorted(found, key=lambda p: int(p.name[11:]))
 
 

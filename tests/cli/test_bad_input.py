@@ -83,6 +83,13 @@ def test_a_recipe_that_is_no_text(fails: Callable[..., str], tmp_path: Path) -> 
         ("train.lenght=5 steps", "train.lenght: unknown key; did you mean 'length'?"),
         ("train.clip=much", "train.clip: "),
         ("train.log_every=0", "train.log_every: "),
+        ("train.clip=yes", "train.clip: "),
+        ("train.log_every=true", "train.log_every: "),
+        ("optimizer.lr=-1", "lr: "),
+        ("optimizer.weight_decay=-0.1", "weight_decay: "),
+        ("evaluate.every=0", "evaluate.every: expected more than nothing; got 0"),
+        ("checkpoint.every=0 steps", "checkpoint.every: expected more than nothing"),
+        ("train.seed=1", "seed (at the top of the recipe)"),
         ("objective.kind=casual", "did you mean 'causal'?"),
         ("optimizer=adamww", "did you mean 'adamw'?"),
         ("track=[tensorbord]", "did you mean 'tensorboard'?"),
@@ -97,6 +104,25 @@ def test_one_fault_in_a_recipe(
 ) -> None:
     assert said in fails("pretrain", recipe(), override)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_key_that_comes_twice(fails: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("name: a\ntrain: {batch: 1}\nmodel: {}\ntrain: {clip: 1}\n")
+    assert "each key of a mapping once; train comes again" in fails("pretrain", str(tmp_path / "r.yaml"))
+
+
+def test_one_document_alone_cannot_be_held_back(
+    fails: Callable[..., str], recipe: Callable[..., str], tmp_path: Path
+) -> None:
+    said = []
+    for number in range(8):  # by its hash a document falls on either side
+        (tmp_path / f"{number}.txt").write_text(f"{number} " + "some words of a book " * 3000)
+        said.append(
+            fails("pretrain", recipe(), f"corpus.train={tmp_path / f'{number}.txt'}", f"out={tmp_path / 'run'}")
+        )
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    for line in said:
+        assert "corpus.valid a path" in line
 
 
 def test_two_faults_at_once(fails: Callable[..., str], recipe: Callable[..., str], tmp_path: Path) -> None:
@@ -199,15 +225,17 @@ def test_a_damaged_shard_is_named(
     assert ("must have" if damage == "truncated" else "is damaged between bytes 0 and") in said
 
 
+@pytest.mark.parametrize("name", ["state-*", "manifest.json"])
 def test_a_checkpoint_with_a_missing_file(
-    fails: Callable[..., str], recipe: Callable[..., str], tmp_path: Path
+    fails: Callable[..., str], recipe: Callable[..., str], tmp_path: Path, name: str
 ) -> None:
     path = recipe()
     assert main(["pretrain", path]) == 0
-    lost = next(checkpoints(tmp_path / "run")[-1].glob("state-*"))
+    lost = next(checkpoints(tmp_path / "run")[-1].glob(name))
     lost.unlink()
     said = fails("pretrain", path, "--resume")
-    assert f"{lost} is missing" in said
+    assert str(lost if name != "manifest.json" else lost.parent) in said
+    assert "the newest checkpoint must be whole" in said
 
 
 @pytest.mark.parametrize("arguments", [("generate", "MODEL", "--prompt", "x"), ("evaluate", "MODEL", "--data", "TEXT")])

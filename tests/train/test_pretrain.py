@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,9 +98,21 @@ def test_resumed_is_uninterrupted_to_the_bit(tiny_recipe: Make, monkeypatch: pyt
 def test_a_finished_run_resumes_to_itself(tiny_recipe: Make) -> None:
     run = pretrain(tiny_recipe("one"))
     before = tensors_of(run.folder)
+    files = ("summary.json", "report.html", "metrics.jsonl", "manifest.json")
+    written = {name: (run.folder / name).read_bytes() for name in files}
     again = pretrain(tiny_recipe("one"), resume=True)
-    assert again.summary["finished"]
+    assert {name: (run.folder / name).read_bytes() for name in files} == written
     assert all(torch.equal(v, before[k]) for k, v in tensors_of(again.folder).items())
+
+
+def test_a_run_that_was_killed_before_its_summary_ends_with_the_same_figures(tiny_recipe: Make) -> None:
+    run = pretrain(tiny_recipe("one"))
+    before, model = run.summary, tensors_of(run.folder)
+    (run.folder / "summary.json").unlink()
+    shutil.rmtree(run.folder / "model")
+    again = pretrain(tiny_recipe("one"), resume=True)
+    assert again.summary | {"seconds": 0} == before | {"seconds": 0}
+    assert all(torch.equal(v, model[k]) for k, v in tensors_of(again.folder).items())
 
 
 def test_micro_batches_add_up_to_the_whole_batch(tiny_recipe: Make) -> None:

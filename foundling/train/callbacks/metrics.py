@@ -57,9 +57,11 @@ class Metrics(Callback):
         metrics, rates = training.metrics, {}
         if training.num_tokens > self._mark[1]:  # not of the first step alone
             rate = (training.num_tokens - self._mark[1]) / max(1e-9, now - self._mark[0])
-            rates = {"train/tokens_per_second": rate, "train/share_of_matmul_limit": _share(training, rate)}
             mean = (training.num_tokens - self._steady[1]) / (now - self._steady[0])
-            metrics["mean_tokens_per_second"], metrics["mean_share"] = mean, _share(training, mean)
+            for name in ("train/share_of_matmul_limit", "mean_share"):
+                metrics.pop(name, None)
+            rates = {"train/tokens_per_second": rate, **_share("train/share_of_matmul_limit", training, rate)}
+            metrics |= {"mean_tokens_per_second": mean, **_share("mean_share", training, mean)}
         self._mark = (now, training.num_tokens)
         parts = training.loss_parts if len(training.loss_parts) > 1 else {}
         training.record(
@@ -91,18 +93,21 @@ def _by_name(training: Training) -> dict[str, int]:
     return {f"train/tokens/{name}": number for name, number in named}
 
 
-def _share(training: Training, tokens_per_second: float) -> float:
-    """What part of the measured matrix rate of all processes the model's FLOPs take."""
+def _share(name: str, training: Training, tokens_per_second: float) -> dict[str, float]:
+    """What part of the measured matrix rate of all processes the model's FLOPs take; nothing where that is more than
+    all of it, for then other work disturbed the measurement."""
     limit = training.precision.flops_per_second * training.world.size
-    return tokens_per_second * training.flops_per_token / limit
+    share = tokens_per_second * training.flops_per_token / limit
+    return {name: share} if share <= 1.0 else {}
 
 
 def _line(training: Training) -> str:
     found = training.metrics
     parts = [f"loss {found['loss']:.2f}"]
     if "train/tokens_per_second" in found:
-        share = 100 * found["train/share_of_matmul_limit"]
-        parts.append(f"{human(found['train/tokens_per_second'])} tokens/s ({share:.0f} % of matmul)")
+        share = found.get("train/share_of_matmul_limit")
+        of_limit = "" if share is None else f" ({100 * share:.0f} % of matmul)"
+        parts.append(f"{human(found['train/tokens_per_second'])} tokens/s{of_limit}")
     if "valid/loss" in found:
         when = "" if found["valid_step"] == training.step else f" (step {found['valid_step']})"
         bits = found.get("valid/bits_per_byte")
