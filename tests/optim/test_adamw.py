@@ -217,3 +217,57 @@ def test_rows_that_an_embedding_read_are_its_whole_gradient(dtype: torch.dtype) 
 
     tolerance = 1e-6 if dtype == torch.float32 else 5e-2
     torch.testing.assert_close(gradient(sparse=True), gradient(sparse=False), rtol=tolerance, atol=tolerance)
+
+
+def reads_of(steps: int) -> Iterator[Tensor]:
+    """Some of 20 rows a step, some of them twice."""
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(steps):
+        yield torch.randint(0, 20, (8,), generator=generator)
+
+
+def table(sparse: bool) -> nn.Embedding:
+    return nn.Embedding(20, 5, sparse=sparse, _weight=torch.randn(20, 5, generator=torch.Generator().manual_seed(0)))
+
+
+def test_a_table_is_stepped_as_torchs_sparse_adam_steps_it() -> None:
+    ours, theirs = table(sparse=True), table(sparse=True)
+    config = Config(weight_decay=0.0, betas=(0.9, 0.99), eps=1e-12)
+    optimizer = Optimizer([("t", ours.weight)], config, 1e-2, False, tables=["t"])
+    reference = torch.optim.SparseAdam(theirs.parameters(), lr=1e-2, betas=(0.9, 0.99), eps=1e-12)
+    for rows in reads_of(12):
+        for layer in (ours, theirs):
+            layer(rows).square().sum().backward()
+        optimizer.step(1.0)
+        reference.step()
+        reference.zero_grad()
+        torch.testing.assert_close(ours.weight, theirs.weight, atol=1e-6, rtol=1e-6)
+        assert not optimizer.slots[0].gradient.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_a_row_without_gradient_stays_however_gradients_come(dtype: torch.dtype, clip: float | None) -> None:
+    sparse, dense = table(sparse=True), table(sparse=False)
+    optimizers = [Optimizer([("t", layer.weight)], Config(), 1e-2, False, tables=["t"]) for layer in (sparse, dense)]
+    if dtype != torch.float32:
+        for optimizer in optimizers:
+            optimizer.make_copies(dtype)
+    for rows in reads_of(6):
+        before = {name: tensor.clone() for name, (tensor, _) in optimizers[0].tensors().items()}
+        for layer, optimizer in zip((sparse, dense), optimizers, strict=True):
+            for part in rows.split(4):  # two micro-batches
+                layer(part).float().square().sum().backward()
+            if clip is not None:
+                optimizer.clip_values(clip)
+        one, two = (optimizer.gradient_norm() for optimizer in optimizers)
+        assert one == pytest.approx(two, rel=1e-12)
+        assert one == pytest.approx(float(optimizers[1].slots[0].gradient.norm()), rel=1e-6)
+        for optimizer in optimizers:
+            optimizer.step(1.0, 0.5)
+        read = torch.zeros(20, dtype=torch.bool).index_fill(0, rows, True)
+        for name, (tensor, _) in optimizers[0].tensors().items():
+            torch.testing.assert_close(tensor, optimizers[1].tensors()[name][0], atol=1e-6, rtol=1e-4)
+            assert torch.equal(tensor[~read], before[name][~read]), name
+            assert (tensor[read] != before[name][read]).any(1).all(), name
+        torch.testing.assert_close(sparse.weight, dense.weight)
