@@ -170,11 +170,11 @@ class _OneOfEach(yaml.SafeLoader):
     """YAML in which a key comes once; the parser would take the last one without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = sorted({key for key in keys if keys.count(key) > 1 and key != "<<"})
-        if twice:
-            line = node.start_mark.line + 1
-            raise yaml.YAMLError(f"each key of a mapping once; {', '.join(twice)} comes again (mapping of line {line})")
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+                raise yaml.MarkedYAMLError(problem=f"{key.value} comes a second time", problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
         return super().construct_mapping(node, deep)
 
 
@@ -188,6 +188,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"the recipe {path} could not be read: {error}") from None
     try:
         data = yaml.load(text, _OneOfEach)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+        raise UserError(f"{path} must be YAML", got=f"{place}{error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} must be YAML", got=" ".join(str(error).split())) from None
     if not isinstance(data, dict):
