@@ -90,7 +90,7 @@ def scores_of(command: list[str]) -> list[dict[str, Any]]:
         assert process.stdout is not None
         found = []
         for line in process.stdout:
-            if line.startswith("{"):
+            if line.startswith('{"'):  # a Trainer prints dicts of its own
                 print(line, end="", flush=True)
                 found.append(json.loads(line))
     if process.returncode or not found:
