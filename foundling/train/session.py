@@ -69,7 +69,7 @@ def run_recipe(recipe: Any, kind: Kind, *, resume: bool, share: float = 1.0, dat
     data = prepare_once(recipe, kind, data_folder or folder, world)
     identity["inputs"] = data.inputs
     _must_match(state, identity)
-    if resume and is_finished(folder, recipe):
+    if state is not None and _is_at_its_end(state) and is_finished(folder, recipe):
         logger.info("%s is finished already; nothing is left to do", folder)
         return Run(folder, None, world.is_first)
     training = kind.build(recipe, data, folder, world, None if state is None else _settings(state, world))
@@ -91,6 +91,10 @@ def run_recipe(recipe: Any, kind: Kind, *, resume: bool, share: float = 1.0, dat
             sink.close()
     kind.finish(training)
     return Run(folder, training.stop_signal, world.is_first)
+
+
+def _is_at_its_end(state: dict[str, Any]) -> bool:
+    return bool(state["ends_early"]) or state["step"] >= state["settings"]["total_steps"]
 
 
 def _whole_state(checkpoint: Path) -> dict[str, Any]:
