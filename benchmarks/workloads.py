@@ -108,4 +108,5 @@ def tokenizer_of(data_dir: Path, name: str) -> Tokenizer:
     """The tokenizer whose ids a workload reads."""
     work = WORKLOADS[name]
     raw = tokenizers.Tokenizer.from_file(str(data_dir / f"{work.tokens}.json"))
-    return Tokenizer(raw, SpecialTokens(work.special), kind="wordpiece" if work.tokens == "wp" else "bpe")
+    special: dict[Any, str] = work.special or {"eos": str(raw.id_to_token(0))}  # what lies between documents
+    return Tokenizer(raw, SpecialTokens(special), kind="wordpiece" if work.tokens == "wp" else "bpe")
