@@ -13,6 +13,9 @@ from foundling.train.build import whole_model
 from foundling.train.loop import micro_batches
 from foundling.train.state import Training
 
+ROUNDING = 1e-5
+"""A gradient smaller than this share of the gradient of all weights is compared with that share instead."""
+
 
 def parity(make: Callable[[str], Training]) -> dict[str, float]:
     """Largest relative difference of loss and gradients in fp32, and of our bf16 loss. make: a run, by precision."""
@@ -42,11 +45,12 @@ def parity(make: Callable[[str], Training]) -> dict[str, float]:
     peer_loss.backward()
     theirs = dict(peer.named_parameters())
     found = {"loss": abs(loss.item() - peer_loss.item()) / peer_loss.item()}
+    total = sum(grad.norm() ** 2 for x in peer.parameters() if (grad := x.grad) is not None) ** 0.5
     for weight in Format().weights(ours.model.config):
         for name, part in zip(weight.theirs, weight.split(gradients[weight.ours]), strict=True):
             grad = theirs[name].grad
-            if grad is not None and grad.norm() > 0:  # segments play no part where the tokens have none
-                found[name] = ((part - grad).norm() / grad.norm()).item()
+            if grad is not None:  # of segments nothing but rounding, where rows have one or none
+                found[name] = ((part - grad).norm() / max(grad.norm(), ROUNDING * total)).item()
     worst = max(found, key=lambda name: found[name])
     lower = make("bf16").trainee(batch, scale)["permutation"]
     bf16 = abs(lower.item() - peer_loss.item()) / peer_loss.item()
