@@ -1,4 +1,4 @@
-"""So many minutes of pretraining for each family, and what each then knows: recipes/{gpt,bert,xlnet}-mini.yaml.
+"""So many minutes of pretraining for each family, and what each then knows: recipes/{gpt,bert,modernbert,xlnet}-mini.yaml.
 
     python -m benchmarks.pretraining OUT --source literature.jsonl.gz [--source ...] --pairs blimp.jsonl.gz
         [--minutes 20] [--only gpt ...] [--peer NAME="COMMAND" ...] [--set gpt.train.batch="8Ki tokens"]
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-FAMILIES = ("gpt", "bert", "xlnet")
+FAMILIES = ("gpt", "bert", "modernbert", "xlnet")
 PEER_OF = "gpt"
 """The family whose model and data the peers get."""
 PROBE_STEPS = 120
