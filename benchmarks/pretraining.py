@@ -1,4 +1,4 @@
-"""So many minutes of pretraining for each family, and what each then knows: recipes/{gpt,bert,modernbert,xlnet}-mini.yaml.
+"""So many minutes of pretraining by each of recipes/{gpt,bert,modernbert,xlnet}-mini.yaml, and what is known then.
 
     python -m benchmarks.pretraining OUT --source literature.jsonl.gz [--source ...] --pairs blimp.jsonl.gz
         [--minutes 20] [--only gpt ...] [--peer NAME="COMMAND" ...] [--set gpt.train.batch="8Ki tokens"]

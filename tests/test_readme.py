@@ -22,7 +22,7 @@ from tests.tiny import sentences, write_texts
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"train.length": "6 steps", "train.batch": "4 examples", "train.sequence_length": 64, "train.compile": False}
-VOCABULARIES = {"bert": 150, "word2vec": None}
+VOCABULARIES = {"bert": 150, "modernbert": 150, "word2vec": None}
 """Tokens that the small text fills; 400 for those that are not named, None: of the recipe's own making."""
 
 
@@ -166,7 +166,7 @@ def test_commands_run_in_their_order(reader: Path, monkeypatch: pytest.MonkeyPat
         assert main(arguments) == 0, command
         verbs[arguments[0]] += 1
     assert verbs == {
-        "demo": 1, "corpus": 11, "tokenizer": 2, "data": 1, "pretrain": 10, "generate": 3, "evaluate": 6,
+        "demo": 1, "corpus": 11, "tokenizer": 2, "data": 1, "pretrain": 11, "generate": 3, "evaluate": 6,
         "finetune": 8, "predict": 1, "tune": 1,
     }  # fmt: skip
     assert {"bits_per_byte", "compression", "samples"} <= set(foundling.Run(reader / "runs" / "mine").summary)

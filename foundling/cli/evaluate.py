@@ -81,7 +81,7 @@ def evaluate(
     if baseline is not None:
         texts = (text for _, text in read_texts(baseline_data, split="train")) if baseline_data else ()
         ngram = train_baseline(lm.tokenizer, run=None if baseline_data else model, texts=texts, order=order)
-    subjects = [_subject(one, kind, ngram) for one in loaded]
+    subjects = [_subject(path, one, kind, ngram) for path, one in zip(models, loaded, strict=True)]
     if compare and kind == "task":
         need_one_task(subjects[0], subjects[1])
     reports = []
@@ -133,15 +133,17 @@ def _config(suite: str, settings: list[str]) -> Any:
     return validate(load_part(FOLDER, kind).Config, {"kind": kind, **override({}, settings)}, suite)
 
 
-def _subject(lm: Any, suite: str, baseline: Any) -> "Subject":
+def _subject(path: Path, lm: Any, suite: str, baseline: Any) -> "Subject":
     from foundling.evaluation.suites.base import Subject
+    from foundling.evaluation.training_text import training_streams
     from foundling.serve.language_model import LanguageModel
 
     scorer = None
     if suite != "task":
         scorer = lm.objective if hasattr(lm.objective, "text_batch") else None
     reads_on = isinstance(lm, LanguageModel)
-    return Subject(lm.model, lm.tokenizer, lm.config.max_positions, scorer, reads_on, baseline, lm.task)
+    streams = training_streams(path, lm.tokenizer)
+    return Subject(lm.model, lm.tokenizer, lm.config.max_positions, scorer, reads_on, baseline, lm.task, streams)
 
 
 def _show(report: "Report") -> None:

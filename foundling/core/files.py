@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         _sweep(target)
         temporary.mkdir()
         yield temporary
+        _same_readers(temporary)
         old = target.with_name(f".{target.name}.{os.getpid()}.old")
         if target.exists():
             os.rename(target, old)
@@ -88,6 +90,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
         raise UserError(f"{target} could not be written: {cause}", do="nothing half is left") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _same_readers(folder: Path) -> None:
+    """Lets whoever may read the folder read its files: the safetensors library writes them for the owner alone."""
+    wanted = stat.S_IMODE(folder.stat().st_mode) & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) & 0o666 != wanted:
+            path.chmod(wanted)
 
 
 def _sweep(target: Path) -> None:

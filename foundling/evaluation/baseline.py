@@ -7,10 +7,10 @@ import numpy as np
 
 from foundling.core.errors import UserError
 from foundling.core.log import logger
-from foundling.data.store import TokenStore
 from foundling.data.tokenize import tokenize
 from foundling.evaluation.ngram import Ngram
 from foundling.evaluation.perplexity import document_end
+from foundling.evaluation.training_text import training_streams
 from foundling.tokenizers.base import Tokenizer
 
 MAX_TOKENS = 50_000_000
@@ -34,15 +34,14 @@ def train_baseline(
 
 
 def _of_run(run: Path, tokenizer: Tokenizer) -> Iterable[np.ndarray]:
-    stores = sorted(path for path in run.glob("tokens-*") if path.name != "tokens-valid" and path.is_dir())
-    if not stores:
+    streams = training_streams(run, tokenizer)
+    if not streams:
         raise UserError(
             f"the n-gram baseline is trained on a run's token stores; {run} must have some",
             got="none",
             do="name training text: --baseline-data PATH",
         )
-    for path in stores:
-        stream = TokenStore.open(path, tokenizer.sha256).split("train")
+    for stream in streams:
         for start in range(0, stream.num_tokens, 1 << 20):
             yield stream.read(start, min(1 << 20, stream.num_tokens - start))
 

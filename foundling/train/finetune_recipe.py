@@ -7,7 +7,9 @@ from pydantic import Field, field_validator, model_validator
 
 from foundling.core.config import Part, PartConfig, Strict, override, read_yaml, validate
 from foundling.core.units import Count, Duration, length_of
-from foundling.train.recipe import Checkpoint, Model, Parallel, Stepping, Tokenizer
+from foundling.train.corpus_recipe import Tokenizer
+from foundling.train.model_recipe import Model
+from foundling.train.recipe import Checkpoint, Parallel, Stepping
 
 
 class EarlyStop(Strict):

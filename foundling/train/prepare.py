@@ -21,7 +21,7 @@ from foundling.data.store import Tag, TokenStore, TokenStream, build_store
 from foundling.models.hub import find_model_dir
 from foundling.tokenizers.base import Tokenizer, TokenizerConfig, load_tokenizer
 from foundling.tokenizers.train import train_tokenizer
-from foundling.train.recipe import Corpus as CorpusRecipe
+from foundling.train.corpus_recipe import Corpus as CorpusRecipe
 from foundling.train.recipe import Recipe
 
 

@@ -271,3 +271,12 @@ def test_a_manifest_without_hashes_still_knows_sizes(tmp_path: Path) -> None:
     (tmp_path / "out" / "a").write_text("ab")
     with pytest.raises(UserError, match="must have 3 bytes"):
         verify_files(tmp_path / "out", made)
+
+
+def test_files_are_for_whoever_may_read_the_folder(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "out") as folder:
+        for name in ("weights", "text"):
+            (folder / name).write_text("x")
+        (folder / "weights").chmod(0o600)  # as the safetensors library leaves them
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
+    assert modes == {(tmp_path / "out").stat().st_mode & 0o666}

@@ -61,6 +61,7 @@ class PerplexitySuite:
             subject.model, subject.tokenizer, self._texts(data), row_length=row_length, context=self.config.context
         )
         rows = [_row(source, score) for source, score in found.by_source.items()]
+        seen = subject.seen_of(text for _, text in self._texts(data))
         beside: dict[str, Any] = {}
         if subject.baseline is not None:
             score = self._baseline(subject, subject.baseline, data, found.total)
@@ -72,9 +73,11 @@ class PerplexitySuite:
             {
                 **_figures(found.total),
                 **beside,
+                **seen.figures,
                 "by_source": {source: _figures(score) for source, score in found.by_source.items()},
                 "settings": {"row_length": row_length, "context": self.config.context, "split": self.config.split},
             },
+            notes=seen.notes,
         )
 
     def _baseline(self, subject: Subject, baseline: Ngram, data: Sequence[Path], total: Score) -> Score:

@@ -46,6 +46,7 @@ class PseudoPerplexity:
         row_length = min(self.config.row_length, subject.max_positions)
         longest = row_length - (scorer.text_rows(1)[1] - 1)
         pieces: dict[str, list[list[int]]] = {}
+        seen = subject.seen_of(text for _, text in read_texts(data, split=self.config.split))
         for source, text in read_texts(data, split=self.config.split):
             ids = subject.tokenizer.encode(text)
             pieces.setdefault(source, []).extend(ids[i : i + longest] for i in range(0, len(ids), longest))
@@ -65,7 +66,13 @@ class PseudoPerplexity:
         return Report(
             ["source", "pseudo-perplexity", "loss", "tokens"],
             rows,
-            {**figures["all"], "by_source": {n: f for n, f in figures.items() if n != "all"}, "settings": settings},
+            {
+                **figures["all"],
+                **seen.figures,
+                "by_source": {n: f for n, f in figures.items() if n != "all"},
+                "settings": settings,
+            },
+            notes=seen.notes,
         )
 
 

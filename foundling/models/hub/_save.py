@@ -1,6 +1,6 @@
 """`save_model`: a live model to a Hugging Face model folder that transformers and vLLM read as it is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +71,7 @@ def save_model(
     source = dict(weights) if weights is not None else {k: v.detach() for k, v in model.named_parameters()}
     tensors = {form.file_name(config, k): v for k, v in _theirs(form.weights(config), source, dtype).items()}
     written = dtype or next(iter(source.values())).dtype
-    generates = form.pipeline in GENERATES
-    described = {
-        "architectures": [form.architecture_of(config)],
-        "model_type": form.model_type,
-        "dtype": str(written).removeprefix("torch."),
-        **form.write_config(config),
-        **({"use_cache": True} if generates else {}),
-        **{f"{role}_token_id": getattr(tokenizer, f"{role}_id", None) for role in form.token_roles},
-    }
+    described = _described(form, config, tokenizer, written)
     num_parameters = sum(source[weight.ours].numel() for weight in form.weights(config))
     facts = {"architecture": form.architecture_of(config), "weights": described["dtype"]}
     facts |= {key: getattr(config, key) for key in ("layers", "width", "heads", "vocab_size", "max_positions")}
@@ -87,9 +79,8 @@ def save_model(
         write_json(temporary / CONFIG_FILE, described)
         for name, value in (beside or {}).items():
             write_json(temporary / name, value)
-        if generates:
-            ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_id", None) for role in ("bos", "eos", "pad")}
-            known_ids = {key: value for key, value in ids.items() if value is not None}
+        if form.pipeline in GENERATES:
+            known_ids = {key: x for key, x in _token_ids(tokenizer, ("bos", "eos", "pad")).items() if x is not None}
             write_json(temporary / "generation_config.json", {**known_ids, **(generation or {})})
         write_weights(temporary, tensors, max_shard_bytes)
         _must_answer_alike(temporary, folder, form, config, source, written)
@@ -107,6 +98,23 @@ def save_model(
             inputs={**({"tokenizer": tokenizer.sha256} if tokenizer else {}), **(inputs or {})},
             counts={"parameters": num_parameters},
         )
+
+
+def _described(form: Format, config: Any, tokenizer: Tokenizer | None, written: torch.dtype) -> dict[str, Any]:
+    """What config.json says."""
+    return {
+        "architectures": [form.architecture_of(config)],
+        "model_type": form.model_type,
+        "dtype": str(written).removeprefix("torch."),
+        **form.write_config(config),
+        **({"use_cache": True} if form.pipeline in GENERATES else {}),
+        **_token_ids(tokenizer, form.token_roles),
+    }
+
+
+def _token_ids(tokenizer: Tokenizer | None, roles: Iterable[str]) -> dict[str, int | None]:
+    """`eos_token_id` and such of a tokenizer; None where it has no such token."""
+    return {f"{role}_token_id": getattr(tokenizer, f"{role}_id", None) for role in roles}
 
 
 def _must_answer_alike(
