@@ -1,11 +1,10 @@
 """Tiny Shakespeare by characters: seconds to a loss, beside nanoGPT's recipe for a CPU (track T3: any method).
 
-    python -m benchmarks.tiny_shakespeare TEXT [--nanogpt DIR] [--recipe fast|best] [--rounds 3]
+    python -m benchmarks.tiny_shakespeare TEXT [--nanogpt DIR] [--rounds 3]
 
 TEXT is the file of 1,115,394 characters; as nanoGPT does, its first 90 % train and the rest validates. DIR is a
 checkout of https://github.com/karpathy/nanoGPT; without it only ours runs. Its recipe is the one of its README for a
-CPU, which ends at about 1.88. `fast` is our shortest run to that (benchmarks/recipes/tiny-shakespeare-fast.yaml);
-`best` goes for 1.4697, what nanoGPT's README publishes for a GPU.
+CPU, which ends at about 1.88; ours (benchmarks/recipes/tiny-shakespeare-fast.yaml) is our shortest run to that.
 
 Each run is a fresh process, timed from its start to its end: imports, reading, tokenizing, training, scoring, writing.
 Rounds take turns. Losses are nats a character. Ours is over all of the validation text, in rows of the length that was
@@ -31,7 +30,7 @@ import numpy as np
 
 from benchmarks._compare import interval
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPE = Path(__file__).parent / "recipes" / "tiny-shakespeare-fast.yaml"
 NANOGPT = {
     "device": "cpu", "compile": False, "eval_iters": 20, "log_interval": 100, "block_size": 64, "batch_size": 12,
     "n_layer": 4, "n_head": 4, "n_embd": 128, "max_iters": 2000, "lr_decay_iters": 2000, "dropout": 0.0,
@@ -55,17 +54,16 @@ def timed(command: list[str], folder: Path) -> tuple[float, str]:
     return seconds, done.stdout
 
 
-def run_ours(text: Path, recipe: str) -> dict[str, Any]:
+def run_ours(text: Path) -> dict[str, Any]:
     with TemporaryDirectory() as name:
         folder = Path(name)
         for part, characters in zip(("train", "valid"), halves(text), strict=True):
             (folder / part).mkdir()
             (folder / part / "shakespeare.txt").write_text(characters, encoding="utf-8")
-        file = RECIPES / f"tiny-shakespeare-{recipe}.yaml"
-        seconds, _ = timed([sys.executable, "-m", "foundling", "pretrain", str(file), "out=run"], folder)
+        seconds, _ = timed([sys.executable, "-m", "foundling", "pretrain", str(RECIPE), "out=run"], folder)
         summary = json.loads((folder / "run" / "summary.json").read_text())
     return {
-        "system": f"foundling, {recipe}",
+        "system": "foundling",
         "loss": round(summary["valid"]["loss"], 4),
         "seconds": round(seconds, 2),
         "training_seconds": summary["seconds"],
@@ -95,12 +93,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path)
     parser.add_argument("--nanogpt", type=Path, metavar="DIR")
-    parser.add_argument("--recipe", choices=["fast", "best"], default="fast")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     found: dict[str, list[dict[str, Any]]] = {}
     for _ in range(arguments.rounds):
-        runs = [run_ours(arguments.text, arguments.recipe)]
+        runs = [run_ours(arguments.text)]
         if arguments.nanogpt is not None:
             runs.append(run_nanogpt(arguments.text, arguments.nanogpt))
         for run in runs:
