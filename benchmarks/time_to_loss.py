@@ -1,6 +1,6 @@
 """Seconds to a loss: the gpt workload until it predicts held-back text as well as a peer does at its end.
 
-    python -m benchmarks.time_to_loss DATA --peer "COMMAND" [--steps 300] [--track T2|T3] [--share 0.5] [--rounds 1]
+    python -m benchmarks.time_to_loss DATA --peer "COMMAND" [--steps 300] [--track T2 ...] [--share 0.5] [--rounds 1]
 
 DATA is that of benchmarks/throughput.py, with `valid.jsonl` beside (a `text` a line). The peer trains so many steps on
 rows of 256 tokens, 32 a step, and prints lines of JSON with `step`, `train_s` (scoring left out, compilation included)
@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -103,37 +104,46 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--peer", metavar="COMMAND")
     parser.add_argument("--steps", type=int, default=300, help="of the peer")
-    parser.add_argument("--track", choices=list(METHODS), default="T2")
+    parser.add_argument("--track", choices=list(METHODS), action="append", help="default: all")
     parser.add_argument("--share", type=float, default=0.5, help="of the peer's tokens that ours takes")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--only", action="store_true", help="run ours once in this process")
+    parser.add_argument("--only", choices=list(METHODS), help="run ours once in this process")
     arguments = parser.parse_args()
-    track, steps = arguments.track, arguments.steps
+    tracks, steps = arguments.track or list(METHODS), arguments.steps
     if arguments.only:
-        run_ours(arguments.data, track, steps, arguments.share, arguments.precision, not arguments.no_compile)
+        run_ours(arguments.data, arguments.only, steps, arguments.share, arguments.precision, not arguments.no_compile)
         return
     if arguments.peer is None:
         parser.error("--peer is missing")
-    ours = [sys.executable, "-m", "benchmarks.time_to_loss", *sys.argv[1:], "--only"]
     theirs = shlex.split(arguments.peer.format(steps=steps, data=arguments.data))
-    ratios, rows = [], []
+    found: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {track: [] for track in tracks}
     for _ in range(arguments.rounds):
         last = scores_of(theirs)[-1]
-        reached = [score for score in scores_of(ours) if score["bits_per_byte"] <= last["bits_per_byte"]]
-        if not reached:
-            raise SystemExit(f"ours never came to the peer's {last['bits_per_byte']}; give it a larger --share")
-        ratios.append(last["train_s"] / reached[0]["train_s"])
-        rows.append((last, reached[0]))
-    print("\n| system | tokens | bits per byte | seconds |\n|---|---|---|---|")
-    for scores in zip(*rows, strict=True):
-        seconds, tokens, bits = (
-            statistics.median(s[key] for s in scores) for key in ("train_s", "tokens", "bits_per_byte")
-        )
-        print(f"| {scores[0]['system']} | {tokens:,.0f} | {bits:.4f} | {seconds:.1f} |")
-    low, high = interval(ratios)
-    print(f"\nits seconds / ours: {statistics.median(ratios):.2f} (95 %: {low:.2f} - {high:.2f})")
+        for track in tracks:
+            scores = scores_of([sys.executable, "-m", "benchmarks.time_to_loss", *sys.argv[1:], "--only", track])
+            reached = [score for score in scores if score["bits_per_byte"] <= last["bits_per_byte"]]
+            if reached:
+                found[track].append((last, reached[0]))
+            else:
+                print(f"{track} never came to the peer's {last['bits_per_byte']}: a larger --share?", file=sys.stderr)
+    print("\n| system | tokens | bits per byte | seconds | its seconds / ours | 95 % |\n|---|---|---|---|---|---|")
+    for number, pairs in enumerate(pairs for pairs in found.values() if pairs):
+        peers, ours = zip(*pairs, strict=True)
+        if number == 0:
+            print(f"| {_cells(peers)} | | |")
+        ratios = [its["train_s"] / mine["train_s"] for its, mine in pairs]
+        low, high = interval(ratios)
+        print(f"| {_cells(ours)} | {statistics.median(ratios):.2f} | {low:.2f} - {high:.2f} |")
+
+
+def _cells(scores: Sequence[dict[str, Any]]) -> str:
+    """A system and the medians of its scores."""
+    seconds, tokens, bits = (
+        statistics.median(score[key] for score in scores) for key in ("train_s", "tokens", "bits_per_byte")
+    )
+    return f"{scores[0]['system']} | {tokens:,.0f} | {bits:.4f} | {seconds:.1f}"
 
 
 if __name__ == "__main__":
