@@ -57,10 +57,11 @@ def predict(
 def _lines(file: Any) -> Iterator[Any]:
     """Each line as JSON, or as the text that it is."""
     from foundling.core.errors import UserError
+    from foundling.tasks.formats.base import is_sound
 
     for number, line in enumerate(file, 1):
         try:
-            text = line.decode("utf-8").strip()
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
         except UnicodeDecodeError as error:
             raise UserError(f"line {number} must be UTF-8 text", got=str(error)) from None
         if not text:
@@ -69,6 +70,9 @@ def _lines(file: Any) -> Iterator[Any]:
             yield text
             continue
         try:
-            yield json.loads(text)
+            data = json.loads(text)
         except ValueError as error:
             raise UserError(f"line {number} must be JSON", got=str(error)) from None
+        if not is_sound(data):
+            raise UserError(f"line {number} must hold whole characters", got="half of a surrogate pair")
+        yield data

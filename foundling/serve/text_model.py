@@ -63,7 +63,7 @@ class TextModel:
 
     def _example(self, number: int, given: Any) -> Any:
         assert self.task is not None
-        data = {"text": given} if isinstance(given, str) else given
+        data = self.task.config.of_text(given) if isinstance(given, str) else given
         if not isinstance(data, Mapping):
             raise UserError(f"example {number} must be a mapping or a text", got=type(given).__name__)
         try:

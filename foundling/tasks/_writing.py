@@ -25,7 +25,7 @@ from foundling.decoding.beam import beam_search
 from foundling.objectives.base import Scale
 from foundling.objectives.seq2seq import Seq2Seq, end_id
 from foundling.tasks.base import Facts, RowFault, Task, TaskConfig, answering
-from foundling.tasks.fields import field_of, has_field
+from foundling.tasks.fields import field_of
 from foundling.tasks.overlap import tell_overlap
 from foundling.tokenizers.base import Tokenizer
 
@@ -78,13 +78,16 @@ class WritingConfig(TaskConfig):
         source = field_of(data, source_role, self.fields)
         if not isinstance(source, str) or not source.strip():
             raise RowFault(f"its {source_role} must be text with a character to read; got {source!r}")
-        if not known and not has_field(data, target_role, self.fields):
+        if not known:
             return Example(source)
         value = field_of(data, target_role, self.fields)
         targets = tuple(value) if isinstance(value, list | tuple) else (value,)
         if not targets or not all(isinstance(target, str) and target.strip() for target in targets):
             raise RowFault(f"its {target_role} must be text, or a list of texts; got {value!r}")
         return Example(source, targets)
+
+    def of_text(self, text: str) -> dict[str, Any]:
+        return {self.fields.get(self.roles[0], self.roles[0]): text}
 
     def texts(self, example: Example) -> Sequence[str]:
         return (example.source, *example.targets[:1])
@@ -105,7 +108,10 @@ class Writing(Task):
 
     def rows(self, examples: Sequence[Example]) -> list[Row]:
         targets = self.tokenizer.encode_batch([e.targets[0] if e.targets else "" for e in examples])
-        cut = [ids[: self.config.max_target - 1] for ids in targets]
+        room = self.config.max_target - 1
+        cut = [ids[:room] for ids in targets]
+        what = f"targets have more than max_target = {room} tokens and an end: of them the beginnings are learnt"
+        self.tell_cut(sum(len(ids) > room for ids in targets), len(targets), what)
         sources = self.sources(examples)
         make = self._pair if self.family == "seq2seq" else self._prompted
         return [make(number, *both) for number, both in enumerate(zip(sources, cut, strict=True))]
@@ -113,8 +119,8 @@ class Writing(Task):
     def sources(self, examples: Sequence[Example]) -> list[list[int]]:
         """What the model reads before it writes, as ids."""
         if self.family == "seq2seq":
-            found = self.tokenizer.encode_batch([e.source for e in examples])
-            return [[*ids[: self.max_length - 1].tolist(), self.end_id] for ids in found]
+            room = self.max_length - 1
+            return [[*ids.tolist(), self.end_id] for ids in self._cut_sources(examples, room)]
         before, after = self.config.prompt.split("{source}")
         first, last = self.tokenizer.encode(before), self.tokenizer.encode(after)
         room = self.max_length - self.config.max_target - len(first) - len(last)
@@ -123,8 +129,13 @@ class Writing(Task):
                 "task.max_length must leave room for a source beside task.max_target and the prompt's own tokens",
                 got=f"{self.max_length} and {self.config.max_target}",
             )
+        return [[*first, *ids.tolist(), *last] for ids in self._cut_sources(examples, room)]
+
+    def _cut_sources(self, examples: Sequence[Example], room: int) -> list[np.ndarray]:
         found = self.tokenizer.encode_batch([e.source for e in examples])
-        return [[*first, *ids[:room].tolist(), *last] for ids in found]
+        num_cut = sum(len(ids) > room for ids in found)
+        self.tell_cut(num_cut, len(found), f"sources have more than {room} tokens: their ends are not read")
+        return [ids[:room] for ids in found]
 
     def _pair(self, number: int, source: list[int], target: np.ndarray) -> Row:
         assert isinstance(self._objective, Seq2Seq)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
+from foundling.core.log import logger
 from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.data.rows import Row
@@ -90,6 +91,10 @@ class TaskConfig(PartConfig):
     def example(self, data: Mapping[str, Any], *, known: bool) -> Any:
         """One example. known: what is true must be told, otherwise it need not be. RowFault: what is wrong with it."""
 
+    def of_text(self, text: str) -> dict[str, Any]:
+        """A row that holds a text alone, under the name that the task reads it by."""
+        return {self.fields.get("text", "text"): text}
+
     def texts(self, example: Any) -> Sequence[str]:
         """The texts of an example, of which a tokenizer of its own is trained; of tasks that allow that."""
         raise UserError(f"task {self.kind} needs a pretrained base", got="a model from initial weights", do="give base")
@@ -117,6 +122,13 @@ class Task(ABC):
                 f"task {config.kind} needs a base of family {', '.join(config.families)}", got=f"one of {self.family}"
             )
         self.max_length = min(config.max_length or LONGEST_ROW, body.max_positions)
+        self._told: set[str] = set()
+
+    def tell_cut(self, number: int, num_texts: int, what: str) -> None:
+        """Warns, once for each `what`, of texts that do not go into a row whole."""
+        if number and what not in self._told:
+            self._told.add(what)
+            logger.warning("%d of %d %s", number, num_texts, what)
 
     def head(self) -> HeadConfig | None:
         """The head that the task's model needs on its body; None: it answers with the body's own."""

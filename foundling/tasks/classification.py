@@ -5,11 +5,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from foundling.core.config import Part, PartConfig
@@ -28,6 +28,12 @@ from foundling.tokenizers.base import Tokenizer
 
 Target = Literal["label", "labels", "number"]
 _ONE, _TWO = ("text",), ("premise", "hypothesis")
+_LOSSES = {
+    "label": ("cross_entropy", "label_smoothing", "focal"),
+    "labels": ("binary_cross_entropy",),
+    "number": ("squared_error",),
+}
+"""What of ours weighs answers to each target, the usual one first."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +66,26 @@ class Config(TaskConfig):
     metric: ClassVar[str] = "accuracy"
     families: ClassVar[tuple[str, ...]] = ("bert", "gpt", "xlnet")
 
+    @model_validator(mode="after")
+    def _settings_fit_the_target(self) -> Self:
+        others = [kind for target, kinds in _LOSSES.items() if target != self.target for kind in kinds]
+        if self.loss is not None and self.loss.kind in others:
+            raise ValueError(
+                f"target {self.target} takes the loss {' or '.join(_LOSSES[self.target])}; got {self.loss.kind}"
+            )
+        if self.target == "number" and self.class_weights != "none":
+            raise ValueError("class_weights are of labels; a number (target: number) has none")
+        if self.target != "label" and self.abstain_below:
+            raise ValueError("abstain_below is for one label of several (target: label)")
+        return self
+
     def example(self, data: Mapping[str, Any], *, known: bool) -> Example:
         roles = self._roles(data)
         texts = [field_of(data, role, self.fields) for role in roles]
         for role, text in zip(roles, texts, strict=True):
             if not isinstance(text, str) or not text.strip():
                 raise RowFault(f"its {role} must be text with a character to read; got {text!r}")
-        value = field_of(data, "label", self.fields) if known or has_field(data, "label", self.fields) else None
-        is_unknown = value is None or (value == "" and not known)  # a table's empty column
-        label = None if is_unknown else self._truth(value)
+        label = self._truth(field_of(data, "label", self.fields)) if known else None
         return Example(texts[0], texts[1] if len(texts) == 2 else None, label)
 
     def _roles(self, data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -137,7 +154,7 @@ class Classification(HeadTask):
         super().__init__(config, tokenizer, body, facts)
         self.labels: list[str] = self.facts.get("labels", [])
         self._number = {label: i for i, label in enumerate(self.labels)}
-        usual = {"label": "cross_entropy", "labels": "binary_cross_entropy", "number": "squared_error"}[config.target]
+        usual = _LOSSES[config.target][0]
         loss = config.loss or load_part("optim.losses", usual).Config(kind=usual)
         self._loss = loss.build(class_weights=self._class_weights())
 
@@ -159,10 +176,12 @@ class Classification(HeadTask):
     def rows(self, examples: Sequence[Example]) -> list[TaskRow]:
         first = self.tokenizer.encode_batch([e.text for e in examples])
         second = self.tokenizer.encode_batch([e.second or "" for e in examples])
-        found = []
+        found, num_cut = [], 0
         for number, example in enumerate(examples):
             parts = [first[number], *([] if example.second is None else [second[number]])]
-            framed = self.frame(cut_to_fit(parts, self.max_length - self.frame.num_special(len(parts))))
+            room = self.max_length - self.frame.num_special(len(parts))
+            num_cut += sum(map(len, parts)) > room
+            framed = self.frame(cut_to_fit(parts, room))
             targets, truth = self._answer(example)
             found.append(
                 TaskRow(
@@ -170,6 +189,11 @@ class Classification(HeadTask):
                     example=number, places=np.array([framed.whole]), targets=targets, truth=truth,
                 )
             )  # fmt: skip
+        self.tell_cut(
+            num_cut,
+            len(examples),
+            f"texts have more than max_length = {self.max_length} tokens: their ends are not read",
+        )
         return found
 
     def _answer(self, example: Example) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -156,17 +156,20 @@ class Dialogue(Task):
     def _end_marks(self) -> set[int]:
         """Special tokens that end what the assistant says, besides eos: `<|im_end|>` of many templates."""
         try:
-            ids, learnt = self._tokens([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+            ids, learnt, _ = self._tokens([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
         except UserError:  # a template that wants other conversations; theirs are told when they come
             return set()
         special = set(self.tokenizer.special_ids) - {self.tokenizer.unk_id}
         return {int(i) for i in ids[learnt] if int(i) in special}
 
     def rows(self, examples: Sequence[Example]) -> list[ChatRow]:
-        found = []
+        found, num_cut = [], 0
         for number, example in enumerate(examples):
-            tokens, learnt = self._tokens(example.messages)
+            tokens, learnt, is_whole = self._tokens(example.messages)
+            num_cut += not is_whole
             found.append(ChatRow(number, 0, number, tokens, learnt=learnt))
+        what = f"conversations have more than max_length = {self.max_length} tokens: their oldest turns are left out"
+        self.tell_cut(num_cut, len(examples), what)
         learnt_tokens, all_tokens = (sum(int(f(row)) for row in found) for f in (_num_learnt, lambda r: len(r.tokens)))
         if learnt_tokens == 0:
             raise UserError("conversations must have words of the assistant to learn", got="none", do="see --dry-run")
@@ -176,8 +179,10 @@ class Dialogue(Task):
         )
         return found
 
-    def _tokens(self, messages: Sequence[Message]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids [T] and which are learnt; of a long conversation without its oldest turns, then without its end."""
+    def _tokens(self, messages: Sequence[Message]) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Ids [T], which are learnt, and whether they are all; of a long conversation without its oldest turns, then
+        without its end."""
+        given = messages
         while True:
             try:
                 rendered = self.template.rendered(messages)
@@ -192,7 +197,8 @@ class Dialogue(Task):
                 break
             messages = shorter
         learnt[:1] = False  # nothing comes before it
-        return ids[: self.max_length], learnt[: self.max_length]
+        is_whole = messages is given and len(ids) <= self.max_length
+        return ids[: self.max_length], learnt[: self.max_length], is_whole
 
     def shown(self, row: ChatRow) -> str:
         """A row for people: what is learnt stands in [[ ]]."""
@@ -255,7 +261,7 @@ class Dialogue(Task):
     def _score(self, model: Any, examples: Sequence[Example], answers: list[dict[str, Any]]) -> None:
         known = [number for number, e in enumerate(examples) if e.messages[-1]["role"] == "assistant"]
         made = [self._tokens(examples[number].messages) for number in known]
-        rows = [ChatRow(n, 0, n, ids, learnt=learnt) for n, (ids, learnt) in zip(known, made, strict=True)]
+        rows = [ChatRow(n, 0, n, ids, learnt=learnt) for n, (ids, learnt, _) in zip(known, made, strict=True)]
         rows = [row for row in rows if _num_learnt(row)]
         device = next(iter(model.parameters())).device
         for run in runs_by_length(rows, TOKENS_AT_ONCE):

@@ -180,6 +180,9 @@ def _said_by_transformers(folder: Path, body_format: str) -> TaskFile:
     """What task.json would say of a classifier that was trained elsewhere: its labels stand in config.json."""
     path = folder / "config.json"
     data = read_json(path)
+    for key, computed in _FURTHER_KEYS.get(body_format, {}).items():
+        if "dropout" not in key and (said := data.get(key, computed)) != computed:
+            raise UserError(f"{path}: {key} must be {computed!r}, which is what is computed", got=repr(said))
     form: base.Format = load_part("models.hub", body_format).Format()
     config: Any = form.read_config(
         ConfigReader(data, str(path)).with_values(architectures=[form.architecture]), str(path)

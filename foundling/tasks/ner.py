@@ -110,7 +110,6 @@ class Config(TaskConfig):
         text = field_of(data, "text", self.fields)
         if not isinstance(text, str) or not (words := split_words(text)):
             raise RowFault(f"its text must have a word; got {text!r:.80}")
-        known = known or has_field(data, "entities", self.fields)
         found = _entities(text, words, field_of(data, "entities", self.fields)) if known else None
         return Example(text, tuple(words), True, found)
 
@@ -119,7 +118,7 @@ class Config(TaskConfig):
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
             raise RowFault(f"its tokens must be a list of words; got {words!r:.80}")
         text, spans = join_words(words)
-        if not (known or has_field(data, "tags", self.fields)):
+        if not known:
             return Example(text, tuple(spans), False)
         tags = self._named(field_of(data, "tags", self.fields))
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):

@@ -196,7 +196,6 @@ class Qa(HeadTask):
     def __init__(self, config: Config, tokenizer: Tokenizer, body: Any, facts: Facts) -> None:
         super().__init__(config, tokenizer, body, facts)
         self._room = self.max_length - self.frame.num_special(2)
-        self._told = False
 
     def head(self) -> HeadConfig:
         config: HeadConfig = load_part("heads", "span").Config.model_validate(
@@ -219,13 +218,12 @@ class Qa(HeadTask):
         return found
 
     def _tell_long(self, examples: Sequence[Example], contexts: Mapping[str, _Context]) -> None:
-        """Says of the first questions with answers, those of training, how many are never answered whole."""
+        """Says how many questions are never answered whole."""
         pieces = [contexts[e.context].piece(e.answers[0], e) for e in examples if e.answers]
         num_long = sum(last - first >= self.config.longest_answer for first, last in pieces)
-        if num_long and not self._told:
-            told = "%d of %d answers have more than longest_answer = %d tokens: the model will not say them whole"
-            logger.warning(told, num_long, len(pieces), self.config.longest_answer)
-        self._told = True
+        longest = self.config.longest_answer
+        what = f"answers have more than longest_answer = {longest} tokens: the model will not say them whole"
+        self.tell_cut(num_long, len(pieces), what)
 
     def _windows(self, number: int, example: Example, question: np.ndarray, context: _Context) -> list[Window]:
         room = self._room - len(question)

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from foundling.core.errors import UserError
-from foundling.core.log import logger
 from foundling.core.registry import load_part
 from foundling.heads.base import HeadConfig
 from foundling.tasks import classification
@@ -69,8 +68,7 @@ class Config(classification.Config):
             text, head, tail = _unmarked(field_of(data, "text", self.fields))
         if head[0] < tail[0] < head[1] < tail[1] or tail[0] < head[0] < tail[1] < head[1]:
             raise RowFault(f"its entities must not cross; got {text[slice(*head)]!r} and {text[slice(*tail)]!r}")
-        has = known or has_field(data, "label", self.fields)
-        label = field_of(data, "label", self.fields) if has else None
+        label = field_of(data, "label", self.fields) if known else None
         return Example(text, label=None if label is None else self._truth(label), head=head, tail=tail)
 
     def _with_places(self, data: Mapping[str, Any]) -> tuple[str, Span, Span]:
@@ -142,7 +140,6 @@ class Relation(classification.Classification):
     def __init__(self, config: Config, tokenizer: Tokenizer, body: Any, facts: Facts) -> None:
         super().__init__(config, tokenizer, body, facts)
         self._markers = _marker_ids(config, tokenizer)
-        self._told = False
 
     def head(self) -> HeadConfig:
         config: HeadConfig = load_part("heads", "pair").Config.model_validate(
@@ -177,9 +174,7 @@ class Relation(classification.Classification):
                     example=number, places=np.array(places), targets=self._answer(example)[0],
                 )
             )  # fmt: skip
-        if num_cut and not self._told:
-            self._told = True
-            logger.warning("%d of %d texts are too long for a row: cut around their entities", num_cut, len(examples))
+        self.tell_cut(num_cut, len(examples), "texts are too long for a row: cut around their entities")
         return found
 
     def _entities(self, ids: np.ndarray, head: Span, tail: Span) -> list[int]:

@@ -16,7 +16,7 @@ import numpy as np
 from foundling.core.registry import load_part
 from foundling.evaluation.judge import FOLDER as METRICS
 from foundling.evaluation.metrics.calibration import Bin
-from foundling.evaluation.metrics.entity_f1 import Entity, entities
+from foundling.tasks.tags import Entity, entities_of
 
 Row = Mapping[str, Any]
 
@@ -162,7 +162,7 @@ def _number(rows: Sequence[Row]) -> Cases:
 def _tags(rows: Sequence[Row]) -> Cases:
     cases, pairs, sets = [], [], []
     for row in rows:
-        true, said = (set(entities(side["tags"])) for side in (row, row["answer"]))
+        true, said = (set(entities_of(side["tags"])) for side in (row, row["answer"]))
         sets.append((true, said))
         spans = [{(first, after): label for first, after, label in side} for side in (true, said)]
         pairs += [(spans[0].get(at, NOTHING), spans[1].get(at, NOTHING)) for at in sorted({*spans[0], *spans[1]})]

@@ -164,12 +164,9 @@ def _several_seeds(recipe: FinetuneRecipe, resume: bool) -> Run:
     for seed in range(recipe.seed, recipe.seed + recipe.seeds):
         own = folder / f"seed-{seed}"
         single = recipe.model_copy(update={"seed": seed, "seeds": 1, "out": str(own)})
-        if is_finished(own, single):
-            logger.info("seed %d: finished already", seed)
-            runs.append(Run(own))
-            continue
         logger.info("seed %d of %d to %d", seed, recipe.seed, recipe.seed + recipe.seeds - 1)
-        runs.append(run_recipe(single, Finetuning(), resume=resume and bool(checkpoints(own))))
+        goes_on = is_finished(own, single) or (resume and bool(checkpoints(own)))  # of the same data, or it is refused
+        runs.append(run_recipe(single, Finetuning(), resume=goes_on))
         if runs[-1].stop_signal is not None:
             return runs[-1]
     if not world.is_first:
@@ -183,6 +180,8 @@ def _several_seeds(recipe: FinetuneRecipe, resume: bool) -> Run:
     summary = {**best.summary, "best_seed": best.summary["seed"], "seeds": {}}
     for split in splits:
         figures = [{k: v for k, v in run.summary[split].items() if isinstance(v, float)} for run in runs]
+        shared = set.intersection(*map(set, figures))  # a label that is true nowhere has figures where it was said
+        figures = [{k: v for k, v in found.items() if k in shared} for found in figures]
         summary["seeds"][split] = {name: asdict(spread) for name, spread in over_seeds(figures).items()}
     summary["seconds"] = round(sum(run.summary["seconds"] for run in runs), 3)
     write_json(folder / "summary.json", summary)

@@ -16,7 +16,8 @@ class EarlyStop(Strict):
     """When a run ends before its length."""
 
     metric: str | None = None
-    """Figure on dev that must get better: accuracy, macro_f1, loss, ...; None: the task's main one."""
+    """Figure on dev that must get better: accuracy, f1_macro, nll, ...; None: evaluate.metric, else the task's main
+    one."""
     patience: Annotated[int, Field(ge=1)] = 2
     """Evaluations on dev without a better one after which the run ends."""
 
@@ -121,6 +122,12 @@ class FinetuneRecipe(Strict):
             raise ValueError("train.layers and train.unfreeze are of a pretrained base")
         if self.train.early_stop is not None and not getattr(self.task, "dev", ()):
             raise ValueError("train.early_stop needs task.dev: examples that tell when to stop")
+        stop = self.train.early_stop
+        if stop and stop.metric and self.evaluate.metric and stop.metric != self.evaluate.metric:
+            raise ValueError(
+                "evaluate.metric and train.early_stop.metric are one figure, which chooses the best weights; give one; "
+                f"got {self.evaluate.metric} and {stop.metric}"
+            )
         return self
 
     @property

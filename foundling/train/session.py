@@ -31,6 +31,8 @@ _FREE_ON_RESUME = (
     "name",
 )
 """Keys that change nothing of what is learnt, so a resumed run may change them."""
+_BOUND_ON_RESUME = ("evaluate.metric",)
+"""But for this one, which chooses the weights that are kept."""
 
 
 class Kind(Protocol):
@@ -172,7 +174,7 @@ def _must_match(state: dict[str, Any] | None, identity: dict[str, Any]) -> None:
         line
         for key in identity
         for line in differences(state[key], identity[key], "" if key == "recipe" else key)
-        if not line.startswith(free)
+        if line.startswith(_BOUND_ON_RESUME) or not line.startswith(free)
     ]
     if found:
         raise UserError(

@@ -9,12 +9,14 @@ import pytest
 import torch
 import transformers
 
+from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.serve.load import load
 from foundling.tasks.base import RowFault, fitted_temperature
-from foundling.tasks.classification import Config
+from foundling.tasks.classification import Config, Example
 from foundling.train.finetune import finetune
 from tests.tasks.small import FAMILIES, base_folder, recipe, write_rows
+from tests.tiny import tiny_model, tiny_tokenizer
 
 BASES = (*FAMILIES, "modernbert", "gpt2")
 ROWS = [{"text": f"w{7 + i} w{8 + (i * 3) % 9} w{20 + i}", "label": "abc"[i % 3]} for i in range(10)]
@@ -208,3 +210,51 @@ def test_a_classifier_that_transformers_made_answers_here_and_can_go_on(tmp_path
     path = write_rows(tmp_path / "train.jsonl", ROWS)
     run = finetune(recipe(tmp_path / "run", tmp_path / "theirs", task(path), length="1 steps"))
     assert run.summary["finished"]
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        (
+            {"target": "labels", "loss": {"kind": "focal"}},
+            "target labels takes the loss binary_cross_entropy; got focal",
+        ),
+        ({"target": "labels", "loss": {"kind": "squared_error"}}, "got squared_error"),
+        ({"target": "label", "loss": {"kind": "binary_cross_entropy"}}, "cross_entropy or label_smoothing or focal"),
+        ({"target": "number", "loss": {"kind": "binary_cross_entropy"}}, "takes the loss squared_error"),
+        ({"target": "number", "class_weights": "balanced"}, "class_weights are of labels"),
+        ({"target": "labels", "abstain_below": 0.4}, "abstain_below is for one label"),
+    ],
+)
+def test_settings_that_do_not_fit_the_target_are_told(given: dict[str, Any], fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        validate(Config, {"kind": "classification", "train": ["x"], **given}, "task")
+
+
+def test_a_classifier_that_averages_its_words_is_not_answered_from_the_first(tmp_path: Path) -> None:
+    base = base_folder(tmp_path, "modernbert")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
+        base, num_labels=2, classifier_pooling="mean"
+    )
+    theirs.save_pretrained(tmp_path / "theirs")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "theirs" / file).write_bytes((base / file).read_bytes())
+    with pytest.raises(UserError, match=r"classifier_pooling must be 'cls', which is what is computed; got 'mean'"):
+        load(tmp_path / "theirs")
+
+
+def test_texts_longer_than_a_row_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    body = tiny_model("bert").config
+    task = Config(train=("x",), max_length=16).build(tiny_tokenizer(body.vocab_size), body, {"labels": ["a", "b"]})
+    task.rows([Example("w7 w8")])
+    assert "max_length" not in caplog.text
+    task.rows([Example("w7 " * 200), Example("w7")])
+    task.rows([Example("w7 " * 200)])
+    assert caplog.text.count("1 of 2 texts have more than max_length = 16 tokens: their ends are not read") == 1
+    assert "1 of 1" not in caplog.text
+
+
+def test_what_is_true_is_not_read_where_nothing_asks_for_it() -> None:
+    config = Config(train=("x",), target="number", fields={"text": "body"})
+    assert config.example({"body": "w7", "rating": "n/a"}, known=False).label is None
+    assert config.example(config.of_text("w7"), known=False).text == "w7"

@@ -315,3 +315,17 @@ def test_a_very_long_text_is_answered() -> None:
     (answer,) = task.answers(model, [task.config.example({"text": text}, known=False)])
     assert len(answer["tags"]) == 26_000
     assert all(text[e["start"] : e["end"]] == e["text"] for e in answer["entities"])
+
+
+def test_what_is_true_is_not_read_where_nothing_asks_for_it() -> None:
+    config = Config(train=("x",))
+    assert config.example({"text": "Ada went", "label": "positive"}, known=False).entities is None
+    assert config.example({"tokens": ["Ada"], "tags": ["no tag"]}, known=False).entities is None
+
+
+@pytest.mark.parametrize("scheme", ["BIO", "IOB1", "BIOES", "BILOU"])
+def test_every_scheme_ends_with_a_report(tmp_path: Path, scheme: str) -> None:
+    path = write_rows(tmp_path / "train.jsonl", ROWS)
+    task = {"kind": "ner", "train": str(path), "dev": str(path), "scheme": scheme}
+    run = finetune(recipe(tmp_path / "run", base_folder(tmp_path, "bert"), task, length="2 steps"))
+    assert (run.folder / "report.html").is_file()

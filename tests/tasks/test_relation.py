@@ -266,3 +266,7 @@ def test_a_layer_that_reads_one_token_is_not_taken_for_one_that_reads_two(tmp_pa
     train = write_rows(tmp_path / "train.jsonl", ROWS)
     run = finetune(recipe(tmp_path / "run", tmp_path / "pooled", relates(train), length="1 steps"))
     assert run.summary["finished"]
+
+
+def test_a_label_is_not_read_where_nothing_asks_for_it() -> None:
+    assert Config(train=("x",)).example({"text": FORWARD.format(1), "label": ""}, known=False).label is None

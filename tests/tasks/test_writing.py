@@ -116,3 +116,21 @@ def test_the_best_summaries_are_told_by_rouge(tmp_path: Path) -> None:
     data = {"kind": "summarization", "train": str(path), "dev": str(path), "max_target": 8, "prompt": "w6 {source} w6"}
     run = finetune(recipe(tmp_path / "run", base_folder(tmp_path, "gpt"), data, length="2 steps"))
     assert 0 <= run.summary["dev"]["rougeL"] <= 1
+
+
+def test_what_is_cut_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    body = tiny_model("seq2seq").config
+    config = Config(train=("x",), max_target=4, max_length=8)
+    task = config.build(tiny_tokenizer(body.vocab_size), body, {})
+    task.rows([Example("w7 w8", ("w9",))])
+    assert not caplog.text
+    for _ in range(2):
+        task.rows([Example("w7 " * 20, ("w9 " * 20,)), Example("w7", ("w9",))])
+    assert caplog.text.count("1 of 2 sources have more than 7 tokens: their ends are not read") == 1
+    assert caplog.text.count("1 of 2 targets have more than max_target = 3 tokens and an end") == 1
+
+
+def test_a_text_alone_is_the_source_and_targets_are_not_read_where_none_is_asked_for() -> None:
+    config = Config(train=("x",), fields={"source": "english"})
+    assert config.example(config.of_text("w7"), known=False) == Example("w7")
+    assert config.example({"english": "w7", "target": ""}, known=False) == Example("w7")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from foundling.core.config import override, resolved, validate
 from foundling.core.errors import UserError
 from foundling.core.files import sha256_of
+from foundling.train import finetune as module
 from foundling.train.callbacks.judge import Judge
 from foundling.train.finetune import Finetuning, finetune
 from foundling.train.finetune_recipe import FinetuneRecipe
@@ -260,3 +262,52 @@ def test_what_was_left_out_is_counted_and_every_file_is_known_by_its_hash(
         "inputs"
     ].keys()
     assert manifest["inputs"]["train/parts/a.jsonl"] == sha256_of(folder / "a.jsonl")
+
+
+def test_a_label_that_one_seed_alone_says_ends_nothing(
+    tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = module.judge, []
+
+    def judged(measured: Any, **keys: Any) -> Any:
+        found = real(measured, **keys)
+        calls.append(found)
+        if len(calls) == 2:
+            found.figures["f1/z"], found.intervals["f1/z"] = 0.0, (0.0, 0.0)
+        return found
+
+    monkeypatch.setattr(module, "judge", judged)
+    run = finetune(made(tmp_path, files, seeds=2, **{"train.length": "2 steps", "task.dev": []}))
+    assert "nll" in run.summary["seeds"]["test"]
+    assert "f1/z" not in run.summary["seeds"]["test"]
+
+
+def test_seeds_of_other_data_are_not_taken_for_these(tmp_path: Path, files: dict[str, str]) -> None:
+    given = made(tmp_path, files, seeds=2, **{"train.length": "2 steps", "task.dev": []})
+    before = finetune(given).summary
+    assert finetune(given).summary == before
+    with Path(files["train"]).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"text": "w9 w7", "label": "a"}) + "\n")
+    with pytest.raises(UserError, match="inputs"):
+        finetune(given)
+
+
+def test_a_figure_that_the_first_examples_lack_may_choose(tmp_path: Path, files: dict[str, str]) -> None:
+    rows = [{"text": f"w{7 + i}", "label": "a"} for i in range(8)] + [{"text": "w20 w21", "label": "c"}]
+    dev = str(write_rows(tmp_path / "sorted.jsonl", rows))
+    changes = {"train.length": "2 steps", "task.dev": [dev], "task.test": [], "optimizer.lr": 1e-9}
+    run = finetune(made(tmp_path, files, **changes, **{"evaluate.metric": "f1/c"}))
+    assert run.summary["finished"]
+    with pytest.raises(UserError, match="acuracy"):
+        finetune(made(tmp_path, files, "other", **changes, **{"evaluate.metric": "acuracy"}))
+
+
+def test_what_chooses_is_one_figure_from_start_to_end(tmp_path: Path, files: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=r"one figure, which chooses .*; got accuracy and nll"):
+        made(tmp_path, files, **{"evaluate.metric": "accuracy", "train.early_stop": {"metric": "nll"}})
+    finetune(made(tmp_path, files, **{"train.length": "4 steps", "checkpoint.every": "2 steps"}))
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4", ignore_errors=True)
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(UserError, match=r"evaluate\.metric"):
+        changes = {"train.length": "4 steps", "checkpoint.every": "2 steps", "evaluate.metric": "nll"}
+        finetune(made(tmp_path, files, **changes), resume=True)

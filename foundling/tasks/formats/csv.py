@@ -66,11 +66,19 @@ class Csv:
         config = self.config
         rows = Rows(pieces_of(stream, config.encoding), config.delimiter or ",", quotes=config.quotes is not False)
         names: Sequence[str] = ()
+        hollow: list[Fault] = []
         for number, row in rows:
             where = str(number)
             if isinstance(row, Problem):
                 yield Fault(where, _PLACE.sub("it ", row.detail))
                 continue
+            if not row:
+                continue
+            if not any(row) and names:  # told where rows follow: spreadsheets end with such ones
+                hollow.append(Fault(where, "all its fields are empty"))
+                continue
+            yield from hollow
+            hollow.clear()
             if not any(row):
                 continue
             if not names:

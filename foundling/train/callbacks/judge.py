@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from foundling.core.errors import UserError
 from foundling.core.log import logger
 from foundling.evaluation.judge import chosen_figure, judge
 from foundling.train.build import whole_model
@@ -33,7 +34,10 @@ class Judge(Callback):
         )
         self._every = max(1, steps)
         if training.step == 0:
-            self._figure(training, _FIRST_LOOK)
+            try:
+                self._figure(training, _FIRST_LOOK)
+            except UserError:  # so few may lack the label that it is a figure of; what all of dev lacks is told
+                self._figure(training, training.recipe.evaluate.examples)
 
     def on_step(self, training: Training) -> None:
         if training.step % self._every == 0 or training.step == training.rests_at:
