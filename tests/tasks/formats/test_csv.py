@@ -99,7 +99,6 @@ def test_torn_bytes_behind_an_unclosed_quote_are_told_too(tmp_path: Path) -> Non
 
 
 def test_rows_without_a_word_are_told_but_for_those_behind_the_last(tmp_path: Path) -> None:
-    path = written(tmp_path / "rows.csv", b'text\ngood\n""\n\nbad\n""\n')
-    assert [row.data["text"] for row in rows(path)] == ["good", "bad"]
-    (fault,) = faults(path)
-    assert (fault.where, fault.reason) == ("3", "all its fields are empty")
+    items = read("csv", written(tmp_path, "rows.csv", 'text\ngood\n""\n\nbad\n""\n'), header=True)
+    assert [row["text"] for row in rows(items)] == ["good", "bad"]
+    assert faults(items) == [("3", "all its fields are empty")]
