@@ -308,6 +308,8 @@ def test_what_chooses_is_one_figure_from_start_to_end(tmp_path: Path, files: dic
     finetune(made(tmp_path, files, **{"train.length": "4 steps", "checkpoint.every": "2 steps"}))
     shutil.rmtree(tmp_path / "run" / "checkpoint-4", ignore_errors=True)
     (tmp_path / "run" / "summary.json").unlink()
+    other = made(
+        tmp_path, files, **{"train.length": "4 steps", "checkpoint.every": "2 steps", "evaluate.metric": "nll"}
+    )
     with pytest.raises(UserError, match=r"evaluate\.metric"):
-        changes = {"train.length": "4 steps", "checkpoint.every": "2 steps", "evaluate.metric": "nll"}
-        finetune(made(tmp_path, files, **changes), resume=True)
+        finetune(other, resume=True)
