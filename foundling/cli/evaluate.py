@@ -119,9 +119,9 @@ def _models(model: Path, rest: list[str], compare: bool) -> tuple[list[Path], li
 def _fitting(model: Path) -> str:
     """The suite of a model for which none was named."""
     from foundling.models.hub import find_model_dir
-    from foundling.tasks.folder import TASK_FILE
+    from foundling.tasks.folder import is_task_folder
 
-    return "task" if (find_model_dir(model) / TASK_FILE).is_file() else "perplexity"
+    return "task" if is_task_folder(find_model_dir(model)) else "perplexity"
 
 
 def _config(suite: str, settings: list[str]) -> Any:

@@ -46,8 +46,8 @@ class Beam(Strict):
             raise ValueError(f"beams must be at least 1; got {self.beams}")
         if not 1 <= self.num_best <= self.beams:
             raise ValueError(f"num_best must lie in 1 ... beams ({self.beams}); got {self.num_best}")
-        if not abs(self.length_penalty) < float("inf"):
-            raise ValueError(f"length_penalty must be finite; got {self.length_penalty}")
+        if not abs(self.length_penalty) <= 50:
+            raise ValueError(f"length_penalty must lie in -50 ... 50; got {self.length_penalty}")
         return self
 
     def normalized(self, log_probability: float, num_tokens: int) -> float:

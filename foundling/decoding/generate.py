@@ -46,6 +46,8 @@ def generate(
     sampling: Sampling = validate(Sampling, {**settings, "repetition_penalty": repetition_penalty}, "generate")
     if max_tokens < 1 or num_samples < 1:
         raise UserError("max_tokens and num_samples must be at least 1", got=f"{max_tokens} and {num_samples}")
+    if seed is not None and not -(2**63) <= seed < 2**64:
+        raise UserError("seed must be a whole number of 64 bits", got=seed)
     check_ids(model, prompt_ids)
     max_tokens = room_for(model, prompt_ids, max_tokens)
     generator = torch.Generator()

@@ -34,10 +34,10 @@ class Sampling(Strict):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise ValueError(f"repetition_penalty must be above 0; got {self.repetition_penalty}")
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be 0 or above; got {self.temperature}")
+        if not 1e-3 <= self.repetition_penalty <= 1e3:
+            raise ValueError(f"repetition_penalty must lie in 0.001 ... 1000; got {self.repetition_penalty}")
+        if self.temperature != 0 and not 1e-6 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be 0, or 0.000001 or above; got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1; got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:

@@ -51,7 +51,16 @@ def word_starts(tokenizer: Tokenizer) -> np.ndarray:
             got=f"a {tokenizer.kind} tokenizer without such marks",
             do="use unit: token, or train a tokenizer of kind wordpiece",
         )
-    return marked
+    return marked | np.array([_stands_alone(tokenizer.decode([i])) for i in range(tokenizer.vocab_size)])
+
+
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+"""How Unicode's names of letters begin in scripts that write no spaces."""
+
+
+def _stands_alone(text: str) -> bool:
+    """Whether a token begins with a letter of a script that writes no spaces: it is a word without a mark."""
+    return bool(text) and unicodedata.name(text[0], "").startswith(_UNSPACED)
 
 
 class ChineseWords:

@@ -82,7 +82,8 @@ class TextModel:
     def logits(self, ids: Sequence[int] | Tensor) -> Tensor:
         """Logits fp32 [T, V] at each of T ids, all of which are read, on the CPU, without gradients.
 
-        The ids are taken as they are: special tokens such as [CLS] are the caller's.
+        The ids are taken as they are: special tokens such as [CLS] are the caller's. Of an XLNet a place is answered
+        by its query stream in the order of the text: what stands there, from the ids before it.
         """
         if not self.config.objectives:
             raise UserError("a model with a task's head answers examples (predict), and has no logits of tokens")

@@ -172,7 +172,7 @@ class HeadTask(Task):
 
     def __init__(self, config: TaskConfig, tokenizer: Tokenizer, body: Any, facts: Facts) -> None:
         super().__init__(config, tokenizer, body, facts)
-        self.frame = Frame(self.family, tokenizer)
+        self.frame = Frame(self.family, tokenizer, own=self.facts.get("framing") != "tokenizer")
 
     @abstractmethod
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:

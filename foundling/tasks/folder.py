@@ -85,14 +85,17 @@ class HeadedFormat(base.Format):
         self.embedding = "body.embedding.weight" if self.is_ours else self._body.embedding
         self.head = "" if self.is_ours else self._body.head
         self.unused_weights = () if self.is_ours else self._body.unused_weights
+        self.renames = () if self.is_ours else self._body.renames
         self.auto_class = None if self.is_ours else self.architecture
+        self.reads_row_end = family_of(config.body) == "gpt" and config.head.kind == "sequence" and not self.is_ours
 
     def read_config(self, keys: ConfigReader, what: str) -> TaskShape:
         if self.is_ours:
             return self._config
         bare = self._body.architecture_of(self._config.body)
         found = self._body.read_config(keys.with_values(architectures=[bare]), what)
-        if resolved(found.bare()) != resolved(self._config.body):
+        said, held = (self._body.write_config(config) for config in (found.bare(), self._config.body))
+        if said != held:
             raise UserError(f"{what} and {TASK_FILE} must tell of one model", got="two that differ")
         return self._config
 
@@ -172,7 +175,8 @@ def load_base(folder: Path) -> Any:
 
 def _class_in(folder: Path) -> tuple[str, str] | None:
     """(format of the body, head) of a folder of transformers with a head that we know."""
-    named = read_json(folder / "config.json").get("architectures")
+    data = read_json(folder / "config.json")
+    named = data.get("architectures") if isinstance(data, dict) else None
     return next((key for key, (name, _) in _CLASSES.items() if named == [name] and key[1] == "sequence"), None)
 
 
@@ -196,6 +200,8 @@ def _said_by_transformers(folder: Path, body_format: str) -> TaskFile:
         load_part(FOLDER, "classification").Config, {"kind": "classification", "train": [], "target": target}, str(path)
     )
     bare = config.bare()
+    if family_of(bare) == "gpt":
+        facts["framing"] = "tokenizer"
     style = task.build(load_tokenizer(folder), bare, facts).head()
     shape = {"family": family_of(bare), "body": resolved(bare), "head": resolved(style)}
     return TaskFile(task=resolved(task), facts=facts, model=shape)

@@ -1,4 +1,5 @@
-"""Texts framed as a family reads them: [CLS] A [SEP] B [SEP], or A [SEP] B [SEP] [CLS], or A eos B eos."""
+"""Texts framed as a family reads them: [CLS] A [SEP] B [SEP], or A [SEP] B [SEP] [CLS], or A eos B eos. Decoders that
+were fine-tuned elsewhere read what their tokenizer makes of a text, and answer at its last token."""
 
 # Shapes: T = tokens of a row.
 
@@ -28,9 +29,13 @@ class Framed:
 class Frame:
     """How rows of a family begin and end."""
 
-    def __init__(self, family: str, tokenizer: Tokenizer) -> None:
-        """UserError: the tokenizer lacks the special tokens that the family's rows are made of."""
+    def __init__(self, family: str, tokenizer: Tokenizer, *, own: bool = True) -> None:
+        """own: rows are framed as here; otherwise as the tokenizer frames a text. UserError: the tokenizer lacks the
+        special tokens that the family's rows are made of."""
         self.family = family
+        self._edges = None if own else _edges(tokenizer)
+        if self._edges is not None:
+            return
         self._sep = tokenizer.sep_id if tokenizer.sep_id is not None else tokenizer.eos_id
         self._cls = tokenizer.cls_id
         if self._sep is None or (self._cls is None and family != "gpt"):
@@ -44,10 +49,14 @@ class Frame:
 
     def num_special(self, num_parts: int) -> int:
         """Special tokens of a row of so many parts."""
+        if self._edges is not None:
+            return sum(map(len, self._edges))
         return num_parts + (self.family != "gpt")
 
     def __call__(self, parts: Sequence[Sequence[int] | np.ndarray]) -> Framed:
         """Parts that fit together; see `cut_to_fit`."""
+        if self._edges is not None:
+            return _between(*self._edges, parts)
         first = self.family not in ("gpt", "xlnet")
         pieces, segments, starts, length = [], [], [], int(first)
         if first:
@@ -64,6 +73,24 @@ class Frame:
             length += 1
         tokens = np.concatenate(pieces).astype(np.int64)
         return Framed(tokens, np.concatenate(segments), tuple(starts), 0 if first else length - 1)
+
+
+def _edges(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The special tokens that a tokenizer writes before and behind a text."""
+    bare, framed = tokenizer.encode("a"), tokenizer.encode("a", special=True)
+    start = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
+    return framed[:start], framed[start + len(bare) :]
+
+
+def _between(before: list[int], after: list[int], parts: Sequence[Sequence[int] | np.ndarray]) -> Framed:
+    """Parts one behind the other between special tokens; the last token stands for the row."""
+    lengths = [len(part) for part in parts]
+    starts = len(before) + np.cumsum([0, *lengths[:-1]])
+    pieces = [np.asarray(piece, dtype=np.int64) for piece in (before, *parts, after)]
+    tokens = np.concatenate(pieces)
+    segments = np.repeat(np.arange(len(parts)), lengths)
+    segments = np.concatenate([np.zeros(len(before), np.int64), segments, np.full(len(after), len(parts) - 1)])
+    return Framed(tokens, segments.astype(np.int64), tuple(starts.tolist()), len(tokens) - 1)
 
 
 def cut_to_fit(parts: Sequence[Sequence[int] | np.ndarray], room: int) -> list[np.ndarray]:

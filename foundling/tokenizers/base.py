@@ -6,7 +6,8 @@ the same folder.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +96,24 @@ def added(tokens: list[str]) -> list[tokenizers.AddedToken]:
     return [tokenizers.AddedToken(token, special=True, normalized=False) for token in tokens]
 
 
+@contextmanager
+def _told(texts: Iterable[str]) -> Iterator[None]:
+    """UserError where encoding fails because a text holds half a surrogate pair, which no UTF-8 can spell: Python has
+    them of command lines in other encodings, and JSON may."""
+    try:
+        yield
+    except (TypeError, UnicodeEncodeError):
+        for text in texts:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise UserError(
+                    "a text must hold whole characters (UTF-8)",
+                    got=f"{text[error.start]!a} at character {error.start}",
+                ) from None
+        raise
+
+
 class Tokenizer:
     """A trained tokenizer.
 
@@ -153,14 +172,16 @@ class Tokenizer:
         special: special tokens written in the text are read as such, and those that frame a text (`[CLS] ... [SEP]`)
         are added; otherwise the ids stand for the text alone.
         """
-        if special:
-            return self._reads_special.encode(text).ids
-        return self._raw.encode(text, add_special_tokens=False).ids
+        with _told([text]):
+            if special:
+                return self._reads_special.encode(text).ids
+            return self._raw.encode(text, add_special_tokens=False).ids
 
     def encode_rendered(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """The ids of a chat template's text, int64 [T], and the character where each begins, int64 [T]. Special tokens
         in it are read as such, and none are added."""
-        found = self._reads_special.encode(text, add_special_tokens=False)
+        with _told([text]):
+            found = self._reads_special.encode(text, add_special_tokens=False)
         return np.array(found.ids, dtype=np.int64), np.array([start for start, _ in found.offsets], dtype=np.int64)
 
     def encode_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -170,7 +191,8 @@ class Tokenizer:
         A token of white space alone stands for none (both places are one). Tokens that spell one character together
         stand for it each.
         """
-        found = self._raw.encode(text, add_special_tokens=False)
+        with _told([text]):
+            found = self._raw.encode(text, add_special_tokens=False)
         offsets = np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
         for token, (start, end) in enumerate(offsets.tolist()):
             piece = text[start:end]
@@ -181,7 +203,8 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text as `encode` gives them, as arrays of `dtype` `[num_tokens]`; fast, for many texts."""
-        return self._pieces.encode_batch(list(texts))
+        with _told(texts):
+            return self._pieces.encode_batch(list(texts))
 
     def encode_words(self, texts: Sequence[str], words: Sequence[Sequence[tuple[int, int]]]) -> list[WordTokens]:
         """The ids of each text, with the word that each is of: no token reaches from one word into another.
@@ -189,7 +212,8 @@ class Tokenizer:
         words: of each text, (first character, character after the last), in order, none inside another. A word may
         have no token, where the tokenizer drops all its characters.
         """
-        return self._by_word(texts, words)
+        with _told(texts):
+            return self._by_word(texts, words)
 
     def decode(self, ids: Sequence[int] | np.ndarray, skip_special: bool = True) -> str:
         """The text of ids; special tokens are left out, or written with skip_special=False."""

@@ -136,3 +136,12 @@ def test_two_models_are_compared_pair_by_pair(pairs: Path) -> None:
     assert versus(a, a, "minimal-pairs").rows[0][-1] == "noise"
     with pytest.raises(UserError, match="must be of a suite that measures examples one by one"):
         versus(Report([], [], {}), Report([], [], {}), "perplexity")
+
+
+def test_a_damaged_file_of_pairs_is_told(pairs: Path) -> None:
+    data = bytearray(pairs.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    data[len(data) // 2 + 1] ^= 0xFF
+    pairs.write_bytes(bytes(data))
+    with pytest.raises(UserError, match="could not be read|must be a JSON object|must have sentence_good"):
+        Pairs().build().run(subject("gpt"), [pairs])

@@ -337,3 +337,22 @@ def test_the_card_has_front_matter(tmp_path: Path) -> None:
     assert text.endswith("---\n\n# Mine\n")
     save_model(ours, tmp_path / "b")
     assert "| layers | 2 |" in (tmp_path / "b" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"top": "masked"}, "AutoModelForMaskedLM"),
+        ({"top": "pretraining"}, "AutoModelForPreTraining"),
+        ({"top": "none"}, "AutoModel"),
+        ({"top": "none", "math": "modern"}, "AutoModel"),
+        ({"top": "masked", "math": "modern"}, "AutoModelForMaskedLM"),
+    ],
+)
+def test_the_card_names_the_class_that_reads_all_and_draws_nothing(
+    tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
+    save_model(tiny_model("bert", **changes), tmp_path / "model")
+    assert f"import {named}, " in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    _, told = getattr(transformers, named).from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not told["missing_keys"]

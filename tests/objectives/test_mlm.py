@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from foundling.core.config import validate
 from foundling.core.errors import UserError
+from foundling.core.registry import load_part
 from foundling.data.batch import Batch
 from foundling.data.pairs import LENGTH_STEP
 from foundling.data.rows import Row
@@ -376,3 +377,11 @@ def test_rows_too_short_for_a_pair_are_refused() -> None:
     tokenizer, text = sentences(documents=2)
     with pytest.raises(UserError, match="sequence_length must be at least 5"):
         objective(tokenizer, next={"kind": "nsp"}).samples([text], None, row_length=4, seed=0)
+
+
+def test_pieces_of_chinese_are_words_where_no_spaces_stand() -> None:
+    text = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。" * 30
+    unigram = load_part("tokenizers", "unigram").Config(vocab_size=40).build().train([text])
+    ids = unigram.encode(text)[:100]
+    row = Row(0, 0, 0, np.array([unigram.cls_id, *ids, unigram.sep_id]), key=1)
+    assert objective(unigram, unit="word").collate([row]).num_targets <= 30

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from foundling.core.config import validate
 from foundling.core.errors import UserError
+from foundling.core.registry import load_part
+from foundling.models.hub import save_model
 from foundling.serve.load import load
 from foundling.tasks.base import RowFault, fitted_temperature
 from foundling.tasks.classification import Config, Example
 from foundling.train.finetune import finetune
-from tests.tasks.small import FAMILIES, base_folder, recipe, write_rows
+from foundling.train.finetune_recipe import FinetuneRecipe
+from tests.tasks.small import FAMILIES, SHAPES, base_folder, recipe, write_rows
 from tests.tiny import tiny_model, tiny_tokenizer
 
 BASES = (*FAMILIES, "modernbert", "gpt2")
@@ -204,6 +208,8 @@ def test_a_classifier_that_transformers_made_answers_here_and_can_go_on(tmp_path
     given = {"input_ids": torch.from_numpy(row.tokens)[None]}
     if name in ("bert", "xlnet"):
         given["token_type_ids"] = torch.from_numpy(row.segments)[None]
+    elif name in ("gpt", "gpt2"):  # what a pipeline gives it: no end token that only ours would know
+        assert row.tokens.tolist() == lm.tokenizer.encode("w9 w12 w30", special=True)
     with torch.no_grad():
         logits = theirs.eval()(**given).logits[0]
     np.testing.assert_allclose(lm.task.outputs(lm.model, [row])[0], logits.numpy(), atol=1e-5, rtol=1e-5)
@@ -258,3 +264,51 @@ def test_what_is_true_is_not_read_where_nothing_asks_for_it() -> None:
     config = Config(train=("x",), target="number", fields={"text": "body"})
     assert config.example({"body": "w7", "rating": "n/a"}, known=False).label is None
     assert config.example(config.of_text("w7"), known=False).text == "w7"
+
+
+@pytest.mark.parametrize("name", ["gpt", "gpt2"])
+def test_transformers_reads_the_end_of_a_row_also_where_the_tokenizer_pads_with_it(tmp_path: Path, name: str) -> None:
+    path = write_rows(tmp_path / "train.jsonl", ROWS)
+    tokenizer = load_part("tokenizers", "bpe").Config(vocab_size=270).build().train([row["text"] for row in ROWS])
+    assert tokenizer.pad_id == tokenizer.eos_id
+    model = tiny_model("gpt", vocab_size=tokenizer.vocab_size, init_std=0.2, **SHAPES[name])
+    save_model(model, tmp_path / "base", tokenizer=tokenizer)
+    run = finetune(recipe(tmp_path / "run", tmp_path / "base", task(path), length="2 steps"))
+    lm = load(run.folder)
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(run.model_dir).eval()
+    (row,) = lm.task.rows([lm.task.config.example(ROWS[0], known=True)])
+    with torch.no_grad():
+        expected = theirs(input_ids=torch.from_numpy(row.tokens)[None]).logits[0].numpy()
+    np.testing.assert_allclose(lm.task.outputs(lm.model, [row])[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_head_on_initial_weights_is_written_and_loaded(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "train.jsonl", ROWS)
+    tiny_tokenizer().save(tmp_path / "tokenizer")
+    data = {
+        "name": "new",
+        "out": str(tmp_path / "run"),
+        "task": task(path),
+        "model": {"family": "bert", "size": {"layers": 1, "width": 16, "heads": 2}},
+        "tokenizer": {"path": str(tmp_path / "tokenizer")},
+        "train": {"length": "2 steps", "batch": "8 rows", "compile": False, "precision": "fp32"},
+    }
+    run = finetune(validate(FinetuneRecipe, data, "recipe"))
+    assert len(load(run.folder).predict(["w9 w12"])) == 1
+
+
+def test_a_classifier_of_the_old_names_is_read(tmp_path: Path) -> None:
+    base = base_folder(tmp_path, "bert")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=2)
+    theirs.save_pretrained(tmp_path / "theirs")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "theirs" / file).write_bytes((base / file).read_bytes())
+    expected = load(tmp_path / "theirs").predict(["w9 w12"])
+    weights = load_file(tmp_path / "theirs" / "model.safetensors")
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+        for name, tensor in weights.items()
+    }
+    assert old.keys() != weights.keys()
+    save_file(old, tmp_path / "theirs" / "model.safetensors", metadata={"format": "pt"})
+    assert load(tmp_path / "theirs").predict(["w9 w12"]) == expected

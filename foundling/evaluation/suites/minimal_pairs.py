@@ -6,6 +6,7 @@ the table, `linguistics_term` and `UID`. A pair is a hit where the whole good se
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def _read(path: Path, by: str) -> Iterator[_Pair]:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield _pair(line, f"{path}, line {number}", by)
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise UserError(f"{path} could not be read: {error}") from error
 
 

@@ -88,7 +88,7 @@ def save_model(
             tokenizer.write_files(temporary)
         page = model_card(
             card, name=folder.resolve().name, facts=facts, num_parameters=num_parameters,
-            pipeline=form.pipeline, auto_class=form.auto_class,
+            pipeline=form.pipeline, auto_class=form.auto_class_of(config),
         )  # fmt: skip
         write_text(temporary / "README.md", page)
         write_manifest(
@@ -102,13 +102,16 @@ def save_model(
 
 def _described(form: Format, config: Any, tokenizer: Tokenizer | None, written: torch.dtype) -> dict[str, Any]:
     """What config.json says."""
+    ids = _token_ids(tokenizer, form.token_roles)
+    if form.reads_row_end and ids.get("pad_token_id") == ids.get("eos_token_id"):
+        ids["pad_token_id"] = None  # what ends a row would be passed over as padding
     return {
         "architectures": [form.architecture_of(config)],
         "model_type": form.model_type,
         "dtype": str(written).removeprefix("torch."),
         **form.write_config(config),
         **({"use_cache": True} if form.pipeline in GENERATES else {}),
-        **_token_ids(tokenizer, form.token_roles),
+        **ids,
     }
 
 

@@ -140,16 +140,18 @@ class Format(ABC):
     """Patterns (regular expressions, whole names) of buffers in old files that hold no trained value."""
     other_architectures: ClassVar[tuple[str, ...]] = ()
     """Further class names that `architectures` may hold: the same model with fewer heads."""
-    renames: ClassVar[tuple[tuple[str, str], ...]] = ()
+    renames: tuple[tuple[str, str], ...] = ()
     """(pattern, replacement) of what weights were called in older files."""
     copies: ClassVar[dict[str, str]] = {}
     """Weights that a file may hold besides, and what each must equal: they are tied to it."""
     token_roles: ClassVar[tuple[str, ...]] = ("bos", "eos")  # no pad: transformers would not train its embedding
     """The special tokens whose ids stand in config.json."""
+    reads_row_end: bool = False
+    """Whether the class of transformers reads the last token of a row that is no padding."""
     pipeline: ClassVar[str | None] = "text-generation"
     """What model hubs call the task; None: no task of theirs. A model that generates has a generation_config.json."""
     auto_class: str | None = "AutoModelForCausalLM"
-    """The class of transformers that reads the folder, for the card; None: it has none."""
+    """The class of transformers that reads a whole model, for the card; None: it has none."""
 
     @abstractmethod
     def read_config(self, keys: ConfigReader, what: str) -> Any:
@@ -175,6 +177,10 @@ class Format(ABC):
     def architecture_of(self, config: Any) -> str:
         """What `architectures` holds for a model of this config."""
         return self.architecture
+
+    def auto_class_of(self, config: Any) -> str | None:
+        """The class of transformers that reads all of a model of this config, and draws nothing besides."""
+        return self.auto_class
 
     def file_name(self, config: Any, name: str) -> str:
         """What a weight is called in a file that is written for this config."""

@@ -94,6 +94,10 @@ class Format(base.Format):
     def file_name(self, config: Config, name: str) -> str:
         return name.removeprefix(self.base_prefix) if config.top in ("none", "pooler") else name
 
+    def auto_class_of(self, config: Config) -> str:
+        known = {"masked": "AutoModelForMaskedLM", "pretraining": self.auto_class}
+        return known.get(config.top, "AutoModel")
+
     def write_config(self, config: Config) -> dict[str, Any]:
         return {
             "vocab_size": config.vocab_size,

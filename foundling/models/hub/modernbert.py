@@ -77,6 +77,9 @@ class Format(base.Format):
     def architecture_of(self, config: Config) -> str:
         return "ModernBertModel" if config.top == "none" else self.architecture
 
+    def auto_class_of(self, config: Config) -> str:
+        return "AutoModel" if config.top == "none" else self.auto_class
+
     def file_name(self, config: Config, name: str) -> str:
         return name.removeprefix(self.base_prefix) if config.top == "none" else name
 
@@ -144,6 +147,9 @@ def _thetas(keys: ConfigReader) -> tuple[float, float]:
         keys.fault(f"rope_parameters must be of full_attention and sliding_attention; got {given!r}")
         return found["full_attention"], found["sliding_attention"]
     for kind, values in given.items():
+        if not isinstance(values, dict | None):
+            keys.fault(f"rope_parameters must hold settings of {kind}; got {values!r}")
+            continue
         rest = dict(values or {})
         theta = rest.pop("rope_theta", None) or found[kind]
         if rest.pop("rope_type", "default") != "default" or rest.pop("partial_rotary_factor", 1.0) != 1.0 or rest:

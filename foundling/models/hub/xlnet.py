@@ -39,7 +39,7 @@ class Format(base.Format):
         keys.ignore("summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout")
         keys.ignore("start_n_top", "end_n_top", "n_token")  # heads that this architecture does not have; an old name
         activation = keys.get("ff_activation", "gelu")
-        if activation not in _ACTIVATIONS:
+        if not isinstance(activation, str) or activation not in _ACTIVATIONS:
             keys.fault(f"ff_activation must be one of {', '.join(_ACTIVATIONS)}; got {activation!r}")
         width, heads = keys.count("d_model", 1024), keys.count("n_head", 16)
         if keys.count("d_head", max(1, width // heads)) * heads != width:
