@@ -143,5 +143,5 @@ def test_a_damaged_file_of_pairs_is_told(pairs: Path) -> None:
     data[len(data) // 2] ^= 0xFF
     data[len(data) // 2 + 1] ^= 0xFF
     pairs.write_bytes(bytes(data))
-    with pytest.raises(UserError, match="could not be read|must be a JSON object|must have sentence_good"):
+    with pytest.raises(UserError, match=r"could not be read|must be a JSON object|must have sentence_good"):
         Pairs().build().run(subject("gpt"), [pairs])

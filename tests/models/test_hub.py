@@ -15,6 +15,7 @@ from foundling.models.gpt import Config, Gpt
 from foundling.models.hub import format_for, load_config, load_model, save_model
 from foundling.models.hub._weights import SAFETENSORS
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy
+from tests.tiny import tiny_model
 
 transformers = pytest.importorskip("transformers")
 
