@@ -27,7 +27,7 @@ _POSITIVE = 2**63 - 1
 class Ngrams(Strict):
     orders: Annotated[tuple[Annotated[int, Field(ge=2, le=16)], ...], Field(min_length=1)] = (2, 3)
     """Tokens of an n-gram, the one that is embedded last: [2, 3] adds the embeddings of two and of three tokens."""
-    rows: Count = 32_768
+    rows: Annotated[Count, Field(ge=1)] = 32_768
     """Rows of the table for each order."""
 
     @model_validator(mode="after")

@@ -38,7 +38,7 @@ rate is the same for any width."""
 class Config(OptimizerConfig):
     kind: str = "adafactor"
     """Name of the part."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay of matrices; vectors (norms, biases) have none unless a group says so."""
     beta2_decay: Annotated[float, Field(lt=0)] = -0.8
     """At step t the second moment keeps 1 - t^beta2_decay of itself."""

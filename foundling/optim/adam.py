@@ -15,7 +15,7 @@ from foundling.optim.base import OptimizerConfig, Rule
 class Config(OptimizerConfig):
     kind: str = "adam"
     """Name of the part."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """L2 penalty of matrices: so many times the weights are added to the gradient; vectors (norms, biases) have none
     unless a group says so."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)

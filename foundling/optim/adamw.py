@@ -45,8 +45,9 @@ class AdamW(Rule):
 
     def step(self, slots: list[Slot], step: int, lr_factor: float, gradient_factor: float, compiled: bool) -> None:
         (beta1, beta2), eps = self.betas, self.eps
-        unbias1, unbias2 = 1 - beta1**step, 1 - beta2**step
         for slot in slots:
+            age = max(1, step - slot.since)
+            unbias1, unbias2 = 1 - beta1**age, 1 - beta2**age
             lr = slot.lr * lr_factor
             pull, shrink = (slot.weight_decay, 0.0) if self.coupled else (0.0, slot.weight_decay)
             # A tensor: as plain floats each new value would compile the kernel again. 1 - beta is taken here, in fp64:

@@ -117,6 +117,8 @@ class Slot:
     """Rows that sparse gradients were added to since the accumulator was cleared, int64; None: a dense one came."""
     state: dict[str, Tensor] = field(default_factory=dict)
     """What the rule remembers, fp32."""
+    since: int = 0
+    """Steps of the run before it began to learn: what the rule remembers of it is so much younger than the run."""
 
     def rows(self) -> Tensor:
         """Rows of the accumulated gradient that are not zero, int64, rising."""
@@ -206,12 +208,14 @@ class Optimizer:
         *,
         matrices: Matrices | None = None,
         tables: Collection[str] = (),
+        lr_factors: Mapping[str, float] | None = None,
         average: Average | None = None,
     ) -> None:
         """parameters: named, in fp32; masters are taken from them now, before `make_copies`. lr: the peak rate.
 
         matrices: those that lead from hidden states to hidden states; None: every matrix does. tables: names of those
-        with far more rows than a step reads. average: of the masters, kept beside them.
+        with far more rows than a step reads. lr_factors: what the rate of parameters to which no group gives one is
+        multiplied by, by name pattern. average: of the masters, kept beside them.
         """
         self.rule = config.build()
         self.average = average
@@ -223,7 +227,7 @@ class Optimizer:
             raise UserError("at least one parameter must be trainable", got="none")
         _every_pattern_matches(config.groups, [name for name, _ in trainable])
         matrices = {"*": None} if matrices is None else matrices
-        self.slots = [self._slot(name, p, config, lr, matrices) for name, p in trainable]
+        self.slots = [self._slot(name, p, config, lr, matrices, lr_factors or {}) for name, p in trainable]
         self.rule.prepare(self.slots)
         self._frozen = {name: p for name, p in named if not p.requires_grad}
         self._frozen_masters: dict[str, Tensor] = {}
@@ -233,13 +237,22 @@ class Optimizer:
             if not isinstance(slot.parameter, DTensor):
                 slot.parameter.register_post_accumulate_grad_hook(self._collector(slot))
 
-    def _slot(self, name: str, parameter: nn.Parameter, config: OptimizerConfig, lr: float, matrices: Matrices) -> Slot:
+    def _slot(
+        self,
+        name: str,
+        parameter: nn.Parameter,
+        config: OptimizerConfig,
+        lr: float,
+        matrices: Matrices,
+        lr_factors: Mapping[str, float],
+    ) -> Slot:
         group = next((g for g in config.groups if fnmatch.fnmatch(name, g.match)), Group(match="*"))
         decay = config.weight_decay if parameter.ndim >= 2 else 0.0
         match = next((pattern for pattern in matrices if fnmatch.fnmatch(name, pattern)), None)
         hidden = (match is not None and parameter.ndim == 2) if group.hidden is None else group.hidden
         if hidden and parameter.ndim != 2:
             raise UserError("only a matrix can be hidden: true", got=f"{name} of shape {tuple(parameter.shape)}")
+        factor = next((x for pattern, x in lr_factors.items() if fnmatch.fnmatch(name, pattern)), 1.0)
         master = local(parameter.detach())
         assert master.dtype == torch.float32, (name, master.dtype)
         slot = Slot(
@@ -248,7 +261,7 @@ class Optimizer:
             master=master,
             gradient=torch.zeros_like(master),
             copy=None,
-            lr=config.lr_of(hidden, lr) if group.lr is None else group.lr,
+            lr=config.lr_of(hidden, lr) * factor if group.lr is None else group.lr,
             weight_decay=decay if group.weight_decay is None else group.weight_decay,
             hidden=hidden,
             head_rows=None if match is None else matrices[match],

@@ -4,7 +4,10 @@ Every weight moves by the whole rate at each step, so the rate is a fraction of 
 their product stays (section 5).
 """
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from foundling.optim.adamw import Beta
@@ -17,7 +20,7 @@ _SHARE_OF_ADAMW = 0.2  # the paper: 3 to 10 times smaller
 class Config(OptimizerConfig):
     kind: str = "lion"
     """Name of the part."""
-    weight_decay: float = 0.5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.5
     """Decoupled weight decay of matrices; vectors (norms, biases) have none unless a group says so. AdamW's 0.1 over
     what the rate is smaller by."""
     betas: tuple[Beta, Beta] = (0.9, 0.99)

@@ -13,7 +13,7 @@ from foundling.optim.compile_lazily import compile_lazily
 class Config(OptimizerConfig):
     kind: str = "sgd"
     """Name of the part."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """L2 penalty of matrices: so many times the weights are added to the gradient; vectors (norms, biases) have none
     unless a group says so."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

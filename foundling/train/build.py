@@ -4,7 +4,7 @@ meta device -> tensor parallel -> compile -> recompute -> FSDP2 -> to_empty -> i
 copies. (Wrapping by PEFT comes before tensor parallel.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,13 @@ def assemble(
     any_size: bool,
     fill_weights: Callable[[], None],
     adamw_lr: float,
+    lr_factors: Mapping[str, float] | None = None,
 ) -> Training:
     """From a model on the meta device and settled numbers to a run at its first step, of whatever kind.
 
     any_size: whether batches hold different numbers of tokens. fill_weights: gives the model's parameters, which are
     empty until then, their values. adamw_lr: AdamW's default rate for this model, of which others' follow.
+    lr_factors: see `Optimizer`.
     """
     precision = choose_precision(settings.precision, world.device)
     trainee = Trainee(model, objective, settings.compiled)
@@ -120,7 +122,7 @@ def assemble(
     average: Any = recipe.train.average
     optimizer = Optimizer(
         model.named_parameters(), rates, settings.lr, settings.compiled, matrices=model.matrices,
-        tables=ngram_tables(model),
+        tables=ngram_tables(model), lr_factors=lr_factors,
         average=None if average is None else average.build(settings.total_steps, settings.tokens_per_step),
     )  # fmt: skip
     if precision.dtype != torch.float32:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from foundling.core.errors import UserError
-from foundling.core.files import sha256_of
+from foundling.core.files import hash_of, sha256_of
 from foundling.core.log import logger
 from foundling.data.rows import Row
 from foundling.models.base import family_of
@@ -72,7 +72,8 @@ def prepare(recipe: FinetuneRecipe, folder: Path) -> TaskData:
         base: Any = load_base(base_dir)
         tokenizer = _tokenizer_of(base_dir)
         body = base.config.body if isinstance(base, TaskModel) else base.config
-        inputs["base"] = sha256_of(base_dir / "config.json")
+        files = sorted(path for path in base_dir.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
+        inputs["base"] = hash_of({path.name: sha256_of(path) for path in files})
     else:
         assert recipe.model is not None
         base, tokenizer = None, _tokenizer(recipe, folder, examples["train"], inputs)

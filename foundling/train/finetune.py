@@ -27,7 +27,7 @@ from foundling.train.dial import default_finetuning_lr
 from foundling.train.examples import TaskData, prepare
 from foundling.train.finetune_recipe import FinetuneRecipe, read_finetune_recipe
 from foundling.train.finetune_report import write_finetune_report
-from foundling.train.layers import decayed, freeze
+from foundling.train.layers import freeze, lr_factors
 from foundling.train.recipe import assignments
 from foundling.train.run import Run
 from foundling.train.session import enter, is_finished, prepare_once, run_recipe
@@ -81,11 +81,11 @@ class Finetuning:
                 )
             )  # fmt: skip
         freeze(model, recipe.train)
-        recipe = recipe.model_copy(update={"optimizer": decayed(recipe, model, settings.lr)})
         return assemble(
             recipe, data, folder, world, settings, model=model, objective=data.task, samples=[samples], any_size=True,
             fill_weights=lambda: fill(model, data.start, recipe.seed),
             adamw_lr=default_finetuning_lr(data.model_config.width, pretrained=recipe.base is not None),
+            lr_factors=lr_factors(model, recipe.train.layer_decay),
         )  # fmt: skip
 
     def callbacks(self, training: Training, identity: dict[str, Any]) -> list[Callback]:

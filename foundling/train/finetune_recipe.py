@@ -1,5 +1,6 @@
 """A fine-tuning, declared: what its recipe may say. Resolved and saved with every run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -49,6 +50,13 @@ class Evaluate(Strict):
     """At most so many dev examples during training; the final figures are of all. None: all."""
 
 
+_USUAL: dict[str, dict[str, Any]] = {
+    "optimizer": {"kind": "adamw", "weight_decay": 0.01, "betas": [0.9, 0.999]},
+    "schedule": {"kind": "linear", "warmup": "10 %"},
+}
+"""What a fine-tuning has where its recipe is silent."""
+
+
 class FinetuneRecipe(Strict):
     name: str
     """The run folder is runs/NAME."""
@@ -67,9 +75,9 @@ class FinetuneRecipe(Strict):
     task: Annotated[PartConfig, Part("tasks")]
     """What is learnt, and from which files."""
     optimizer: Annotated[PartConfig, Part("optim", default="adamw")] = None  # type: ignore[assignment]
-    """None: adamw with weight decay 0.01."""
+    """None: adamw. adamw's weight decay is 0.01 and its betas are 0.9 and 0.999 unless it says otherwise."""
     schedule: Annotated[PartConfig, Part("optim.schedules", default="linear")] = None  # type: ignore[assignment]
-    """None: linear with a warm-up of 10 %."""
+    """None: linear. linear's warm-up is 10 % unless it says otherwise."""
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     checkpoint: Checkpoint = Checkpoint(keep=1)
@@ -83,10 +91,10 @@ class FinetuneRecipe(Strict):
         if not isinstance(value, dict):
             return value
         value = dict(value)
-        if value.get("optimizer") is None:
-            value["optimizer"] = {"kind": "adamw", "weight_decay": 0.01, "betas": [0.9, 0.999]}
-        if value.get("schedule") is None:
-            value["schedule"] = {"kind": "linear", "warmup": "10 %"}
+        for key, usual in _USUAL.items():  # also where a recipe says something else of the same part
+            given = {"kind": value[key]} if isinstance(value.get(key), str) else value.get(key) or {}
+            if isinstance(given, Mapping) and given.get("kind", usual["kind"]) == usual["kind"]:
+                value[key] = {**usual, **given}
         track = value.get("track")
         if isinstance(track, list | tuple):
             value["track"] = [t for t in track if t != "jsonl"]

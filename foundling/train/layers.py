@@ -6,8 +6,7 @@ from typing import Any
 from torch import nn
 
 from foundling.core.errors import UserError
-from foundling.optim.base import Group, OptimizerConfig
-from foundling.train.finetune_recipe import FinetuneRecipe, Train
+from foundling.train.finetune_recipe import Train
 
 _LAYER = re.compile(r"^body\.layers\.(\d+)\.")
 
@@ -22,7 +21,10 @@ def height_of(name: str, num_layers: int) -> int:
 
 
 def freeze(model: nn.Module, train: Train) -> None:
-    """What the recipe does not train needs no gradient from here on. UserError: the body has fewer layers."""
+    """What the recipe does not train needs no gradient from here on. UserError: the body has fewer layers, or the whole
+    model answers and there is no body."""
+    if train.unfreeze is not None:
+        _body_layers(model)
     if train.layers == "all":
         return
     num_layers = len(_body_layers(model))
@@ -34,26 +36,17 @@ def freeze(model: nn.Module, train: Train) -> None:
             parameter.requires_grad_(False)
 
 
-def decayed(recipe: FinetuneRecipe, model: nn.Module, lr: float) -> OptimizerConfig:
-    """The optimizer's config with a rate for each layer and for what the head learns faster, behind the recipe's own
-    groups."""
-    config = recipe.optimizer
-    assert isinstance(config, OptimizerConfig)
+def lr_factors(model: nn.Module, layer_decay: float) -> dict[str, float]:
+    """What the rates of a model with a head are multiplied by, by name pattern: less for each layer further down, more
+    for what the head learns faster."""
     faster = getattr(getattr(model, "head", None), "lr_factors", {})
-    own = tuple(Group(match=f"head.{name}", lr=factor * lr) for name, factor in faster.items())
-    config = config.model_copy(update={"groups": (*config.groups, *own)})
-    factor = recipe.train.layer_decay
-    if factor == 1.0:
-        return config
+    found = {f"head.{name}": factor for name, factor in faster.items()}
+    if layer_decay == 1.0:
+        return found
     num_layers = len(_body_layers(model))
-    trained = [name for name, p in model.named_parameters() if p.requires_grad]
-    heights = {name: height_of(name, num_layers) for name in trained}
-    groups = tuple(
-        Group(match=name, lr=lr * factor ** (num_layers + 1 - height))
-        for name, height in heights.items()
-        if height <= num_layers
-    )
-    return config.model_copy(update={"groups": (*config.groups, *groups)})
+    heights = {name: height_of(name, num_layers) for name, _ in model.named_parameters()}
+    lower = {name: height for name, height in heights.items() if height <= num_layers}
+    return found | {name: layer_decay ** (num_layers + 1 - height) for name, height in lower.items()}
 
 
 def _body_layers(model: Any) -> Any:

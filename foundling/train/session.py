@@ -31,8 +31,8 @@ _FREE_ON_RESUME = (
     "name",
 )
 """Keys that change nothing of what is learnt, so a resumed run may change them."""
-_BOUND_ON_RESUME = ("evaluate.metric",)
-"""But for this one, which chooses the weights that are kept."""
+_BOUND_ON_RESUME = ("evaluate.metric", "evaluate.examples")
+"""But for these, by which the weights that are kept were chosen."""
 
 
 class Kind(Protocol):

@@ -65,9 +65,8 @@ class Settings:
 
         passed_over: batches of each stretch that a guard passed over.
         """
-        number = self.stretch_at(step)
-        length = self.stretches[number].row_length
-        counted = zip(self._counted(step)[: number + 1], passed_over, strict=False)
+        length = self.stretches[self.stretch_at(step)].row_length
+        counted = zip(self._counted(step), passed_over, strict=False)  # later stretches' too: a rewind may lead here
         return sum((count + more) * s.batch_rows for (s, count), more in counted if s.row_length == length)
 
     def _counted(self, step: int) -> list[tuple[Stretch, int]]:
@@ -207,7 +206,7 @@ def _tokens_of(length: Duration, recipe: Recipe, rows: Samples) -> float:
 def _shapes(recipe: Recipe, longest: int, run_tokens: float, data_size: int) -> list[tuple[int, int]]:
     """Row length and rows of a step in each phase, or those of the whole run. A phase without a batch of its own has
     as many tokens a step as the run's batch of the longest rows."""
-    batch = recipe.train.batch or Duration(dial.default_batch_tokens(int(run_tokens)), "tokens")
+    batch = recipe.train.batch or Duration(dial.default_batch_tokens(max(1, int(run_tokens))), "tokens")
     if not recipe.train.phases:
         return [(longest, _batch_rows(batch, longest, data_size))]
     found = []

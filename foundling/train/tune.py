@@ -15,14 +15,14 @@ import yaml
 
 from foundling.core.config import override, read_yaml, resolved, validate
 from foundling.core.errors import UserError
-from foundling.core.files import write_json, write_text
+from foundling.core.files import MANIFEST, hash_of, read_manifest, write_json, write_text
 from foundling.core.log import logger
 from foundling.train.finetune import Finetuning
 from foundling.train.finetune_recipe import FinetuneRecipe
 from foundling.train.pretrain import Pretraining
 from foundling.train.recipe import Recipe
 from foundling.train.run import Run
-from foundling.train.session import run_recipe
+from foundling.train.session import is_finished, run_recipe
 from foundling.train.state import checkpoints
 from foundling.train.tune_recipe import Search, TuneRecipe
 from foundling.train.tune_report import Outcome, Trial, write_tune_report
@@ -45,11 +45,10 @@ def tune(recipe: TuneRecipe) -> Outcome:
     while (left := recipe.trials - len(_told(study))) > 0:
         _run_bracket(recipe, study, min(bracket, left))
     trials = [_as_trial(one) for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
-    whole = [trial for trial in trials if not trial.fault and math.isfinite(trial.value)]
+    whole = [trial for trial in trials if trial.whole and math.isfinite(trial.value)]
     if not whole:
         raise UserError("a trial must come to its end", got=f"{len(trials)} with faults: {trials[0].fault}")
-    longest = max(trial.steps for trial in whole)
-    best = min((trial for trial in whole if trial.steps == longest), key=lambda trial: trial.value)
+    best = min(whole, key=lambda trial: trial.value)
     outcome = _held_against_default(recipe, trials, best)
     _write(recipe, outcome)
     return outcome
@@ -63,13 +62,17 @@ def _study(recipe: TuneRecipe) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     own = recipe.storage is None
     storage = recipe.storage or f"sqlite:///{(recipe.folder / 'study.db').absolute()}"
-    sampler = optuna.samplers.TPESampler(seed=recipe.seed, n_startup_trials=min(10, recipe.trials))
-    study = optuna.create_study(study_name=recipe.name, storage=storage, sampler=sampler, load_if_exists=True)
-    asked = {"recipe": recipe.recipe, "search": resolved(recipe)["search"], "settings": list(recipe.settings)}
+    study = optuna.create_study(study_name=recipe.name, storage=storage, load_if_exists=True)
+    asked = {
+        "recipe": recipe.recipe,
+        "content": hash_of(read_yaml(Path(recipe.recipe))),
+        "search": resolved(recipe)["search"],
+        "settings": list(recipe.settings),
+    }
     if study.user_attrs.get("asked", asked) != asked:
         raise UserError(
             f"{recipe.folder} must hold a study of the same recipe and search",
-            got="one of another",
+            got="one of another, or of what the recipe's file held before",
             do="choose another out=DIR, or remove it",
         )
     study.set_user_attr("asked", asked)
@@ -88,9 +91,12 @@ def _told(study: Any) -> list[Any]:
 def _run_bracket(recipe: TuneRecipe, study: Any, number: int) -> None:
     """Trials side by side, rung by rung: the best of each rung go on from their checkpoints."""
     optuna = importlib.import_module("optuna")
-    asked = [study.ask() for _ in range(number)]
-    trials = [Trial(one.number, {key: _suggested(one, key, s) for key, s in recipe.search.items()}) for one in asked]
-    handles = {one.number: one for one in asked}
+    trials, handles = [], {}
+    for _ in range(number):
+        one = study.ask()
+        study.sampler = _sampler(recipe, one.number)
+        trials.append(Trial(one.number, {key: _suggested(one, key, s) for key, s in recipe.search.items()}))
+        handles[one.number] = one
     rungs = recipe.halving.rungs if recipe.halving else 1
     factor = recipe.halving.factor if recipe.halving else 1
     alive = trials
@@ -104,11 +110,19 @@ def _run_bracket(recipe: TuneRecipe, study: Any, number: int) -> None:
             alive = alive[: max(1, len(alive) // factor)]
     for trial in trials:
         handle = handles[trial.number]
+        trial.whole = trial in alive
         handle.set_user_attr("trial", asdict(trial))
-        whole = trial in alive
-        state = optuna.trial.TrialState.COMPLETE if whole else optuna.trial.TrialState.PRUNED
-        study.tell(handle, trial.value if whole else None, state=state)
+        state = optuna.trial.TrialState.COMPLETE if trial.whole else optuna.trial.TrialState.PRUNED
+        study.tell(handle, trial.value if trial.whole else None, state=state)
         shutil.rmtree(recipe.folder / f"trial-{trial.number:04d}", ignore_errors=True)
+
+
+def _sampler(recipe: TuneRecipe, number: int) -> Any:
+    """What suggests a trial's settings, of a seed of its own: a search that goes on, or is shared by machines, draws no
+    settings twice. Half of the trials at most are drawn at random."""
+    optuna = importlib.import_module("optuna")
+    seed = int(hash_of([recipe.seed, number])[:8], 16)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, (recipe.trials + 1) // 2))
 
 
 def _suggested(trial: Any, key: str, search: Search) -> Any:
@@ -176,8 +190,12 @@ def _held_against_default(recipe: TuneRecipe, trials: list[Trial], best: Trial) 
     for name, settings in (("best", best.settings), ("default", {})):
         for number in range(recipe.seeds):
             out = recipe.folder / f"{name}-seed-{number}"
-            if not (out / "summary.json").exists() or not Run(out).summary["finished"]:
-                _run(recipe, {**settings, "seed": number}, out)
+            wanted = {**settings, "seed": number}
+            given, _ = _recipe_of(recipe, wanted, out)
+            if not is_finished(out, given):
+                if (out / MANIFEST).exists() and read_manifest(out, "run")["settings"]["recipe"] != resolved(given):
+                    shutil.rmtree(out)  # of what was best before more trials
+                _run(recipe, wanted, out)
             values[name].append(_value_of(recipe, Run(out)))
     negative = recipe.higher_is_better if recipe.metric is not None else values["best"][0] < 0
     metric = recipe.metric or ("figure on dev" if negative else "validation figure")

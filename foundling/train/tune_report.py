@@ -29,6 +29,8 @@ class Trial:
     steps: int = 0
     fault: str = ""
     """Why it ended with a fault."""
+    whole: bool = False
+    """Whether it came to its run's end: neither stopped at a rung nor ended with a fault."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def write_tune_report(folder: Path, recipe: TuneRecipe, outcome: Outcome) -> Pat
         points = sorted(
             (float(trial.settings[key]), outcome.sign * trial.value)
             for trial in whole
-            if trial.steps == outcome.best.steps and isinstance(trial.settings[key], int | float)
+            if trial.whole and isinstance(trial.settings[key], int | float)
         )
         if len({x for x, _ in points}) > 1:
             drawn = draw([Line(points, style="faint", dots=True)], label=f"{outcome.metric} by {key}")

@@ -9,12 +9,13 @@ from foundling.data.batch import rows_batch
 from foundling.heads import token
 from foundling.heads.token_crf import Config, TokenCrf
 from foundling.objectives.base import Scale
+from foundling.optim.base import Optimizer
 from foundling.tasks.folder import load_task, save_task
 from foundling.tasks.model import TaskModel, TaskShape
 from foundling.tasks.ner import Config as NerConfig
 from foundling.tasks.ner import Ner
 from foundling.train.finetune_recipe import FinetuneRecipe
-from foundling.train.layers import decayed
+from foundling.train.layers import lr_factors
 from tests.tiny import tiny_model, tiny_tokenizer
 
 TAGS = ["O", "B-x", "I-x"]
@@ -93,9 +94,11 @@ def test_scores_of_order_learn_at_a_multiple_of_the_rate_that_a_recipe_can_chang
     data = {"name": "x", "base": "x", "task": {"kind": "ner", "train": "x"}, "optimizer": {"kind": "adamw", "lr": 0.5}}
     own = {"match": "head.starts", "lr": 0.25}
     recipe = FinetuneRecipe.model_validate({**data, "optimizer": {**data["optimizer"], "groups": [own]}})  # type: ignore[dict-item]
-    groups = decayed(recipe, model, 0.5).groups
-    rates = {name: next(g.lr for g in groups if g.match == name) for name in ("head.transitions", "head.starts")}
-    assert rates == {"head.transitions": 50.0, "head.starts": 0.25}
+    optimizer = Optimizer(
+        model.named_parameters(), recipe.optimizer, 0.5, compiled=False, lr_factors=lr_factors(model, 1.0)
+    )  # fmt: skip
+    rates = {slot.name: slot.lr for slot in optimizer.slots}
+    assert (rates["head.transitions"], rates["head.starts"], rates["head.out.weight"]) == (50.0, 0.25, 0.5)
 
 
 def test_a_saved_head_answers_the_same(tmp_path: Path) -> None:

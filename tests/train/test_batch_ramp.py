@@ -65,9 +65,14 @@ def test_samples_go_on_within_a_row_length() -> None:
     keys = ("first_step", "row_length", "batch_rows", "micro_batch_rows")
     found = Settings(32, 4, 4, 7, 1e-3, "fp32", False, [dict(zip(keys, s, strict=True)) for s in stretches])
     assert [found.first_sample(step, [0, 0, 0]) for step in range(7)] == [0, 8, 16, 0, 4, 24, 26]
-    assert [found.first_sample(step, [2, 1, 5]) for step in range(7)] == [16, 24, 32, 4, 8, 50, 52], "passed over"
+    assert [found.first_sample(step, [2, 1, 5]) for step in range(7)] == [26, 34, 42, 4, 8, 50, 52], "passed over"
     assert [found.tokens_at(step) for step in (0, 1, 3, 4, 7)] == [0, 128, 384, 512, 704]
     assert found.tokens_per_step == 704 / 7
+
+
+def test_a_length_of_nothing_is_told(tiny_recipe: Make) -> None:
+    with pytest.raises(UserError, match="at least one step"):
+        plan(tiny_recipe("run", **{"train.length": "0 steps", "train.batch": None}))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 from foundling.core.config import override, resolved, validate
 from foundling.core.errors import UserError
 from foundling.core.files import sha256_of
+from foundling.models.hub import load_model, save_model
 from foundling.train import finetune as module
 from foundling.train.callbacks.judge import Judge
+from foundling.train.callbacks.unfreeze import Unfreeze
 from foundling.train.finetune import Finetuning, finetune
 from foundling.train.finetune_recipe import FinetuneRecipe
 from foundling.train.layers import height_of
@@ -24,6 +26,7 @@ from foundling.train.session import enter
 from foundling.train.state import Training, checkpoints
 from tests.processes import together
 from tests.tasks.small import FAMILIES, base_folder, recipe, write_rows
+from tests.tiny import tiny_tokenizer
 
 ROWS = [{"text": f"w{7 + i} w{8 + (i * 3) % 9} w{20 + i}", "label": "abc"[i % 3]} for i in range(20)]
 
@@ -313,3 +316,69 @@ def test_what_chooses_is_one_figure_from_start_to_end(tmp_path: Path, files: dic
     )
     with pytest.raises(UserError, match=r"evaluate\.metric"):
         finetune(other, resume=True)
+
+
+def test_a_base_of_other_weights_is_another_base(tmp_path: Path, files: dict[str, str]) -> None:
+    given = made(tmp_path, files, **{"train.length": "2 steps", "train.layers": "none"})
+    finetune(given)
+    model = load_model(tmp_path / "bert")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1)
+    save_model(model, tmp_path / "bert", tokenizer=tiny_tokenizer())
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(UserError, match="inputs"):
+        finetune(given, resume=True)
+
+
+def test_a_layer_that_thaws_steps_by_its_rate(tmp_path: Path, files: dict[str, str]) -> None:
+    keys = {"train.unfreeze": "1000 steps", "train.length": "3000 steps", "optimizer.betas": [0.9, 0.999]}
+    given = made(tmp_path, files, **keys)
+    kind = Finetuning()
+    training = kind.build(given, kind.prepare(given, given.folder), given.folder, enter(given), None)
+    training.step = training.optimizer.steps = 1000
+    Unfreeze().on_start(training)
+    slot = next(slot for slot in training.optimizer.slots if slot.name == "body.layers.1.mlp.up.weight")
+    before = slot.master.clone()
+    for _ in range(10):
+        for one in training.optimizer.slots:
+            one.gradient.fill_(1.0)
+        training.optimizer.step(1.0)
+    assert (before - slot.master).abs().max().item() / 10 == pytest.approx(slot.lr, rel=0.01)
+
+
+def test_what_a_recipe_says_of_the_optimizer_leaves_the_rest_as_it_is_in_a_finetuning(tmp_path: Path) -> None:
+    data = {"name": "x", "base": "x", "task": {"kind": "classification", "train": "x"}}
+    usual = FinetuneRecipe.model_validate(data)
+    given = {"optimizer": {"lr": 1e-4}, "schedule": {"kind": "linear", "final": 0.1}}
+    found = FinetuneRecipe.model_validate({**data, **given})
+    assert found.optimizer == usual.optimizer.model_copy(update={"lr": 1e-4})
+    assert found.schedule == usual.schedule.model_copy(update={"final": 0.1})
+    assert usual.optimizer.weight_decay == 0.01
+    other = FinetuneRecipe.model_validate({**data, "optimizer": "lion", "schedule": {"kind": "cosine"}})
+    assert (other.optimizer.kind, other.optimizer.weight_decay, other.schedule.kind) == ("lion", 0.5, "cosine")
+
+
+def test_rates_by_layer_are_of_what_trains_the_parameter(tmp_path: Path, files: dict[str, str]) -> None:
+    muon = {"kind": "muon", "lr": 0.02, "scale": "shape", "adamw": {"lr": 1e-4}}
+    given = made(tmp_path, files, **{"train.layer_decay": 0.5})
+    plain = resolved(given)
+    group = {"match": "body.embedding*", "weight_decay": 0.0}
+    given = validate(FinetuneRecipe, {**plain, "optimizer": {**muon, "groups": [group]}}, "recipe")
+    kind = Finetuning()
+    training = kind.build(given, kind.prepare(given, given.folder), given.folder, enter(given), None)
+    slots = {slot.name: slot for slot in training.optimizer.slots}
+    assert slots["head.out.weight"].lr == pytest.approx(1e-4)
+    assert slots["body.embedding.weight"].lr == pytest.approx(1e-4 * 0.125)
+    assert slots["body.embedding.weight"].weight_decay == 0.0
+    assert slots["body.layers.0.mlp.up.weight"].lr == pytest.approx(0.02 * 0.25)
+
+
+def test_layers_cannot_thaw_where_the_whole_model_answers(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "w7"}, {"role": "assistant", "content": "w8"}]
+    path = write_rows(tmp_path / "chats.jsonl", [{"messages": turns}] * 4)
+    given = recipe(
+        tmp_path / "run", base_folder(tmp_path, "gpt"), {"kind": "dialogue", "train": str(path)}, unfreeze="1 epochs"
+    )
+    with pytest.raises(UserError, match="of a body with a head"):
+        finetune(given)

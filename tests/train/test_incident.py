@@ -312,3 +312,14 @@ def test_two_processes_find_what_one_does(
     assert found[0] == found[1]
     assert output.count("; highest losses: ") == len(found[0]), "one process speaks"
     assert json.loads((tmp_path / "two" / "summary.json").read_text())["guard"] == one.summary["guard"]
+
+
+def test_a_rewind_across_batches_of_one_order(tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rewind from a stretch of large batches into one of small ones of the same rows passes over what both drew."""
+    phases = [{"share": 0.5, "batch": "2 rows"}, {"share": 0.5, "batch": "8 rows"}]
+    keys = {**REWIND, "train.phases": phases, "train.batch": None, "checkpoint.every": "3 steps"}
+    with monkeypatch.context() as patch:
+        poison(patch, [17], NAN)
+        run = pretrain(tiny_recipe("rewound", **keys))
+    leave_out(monkeypatch, (6, 18), (6, 18))
+    assert_as_if_never_seen(run.folder, pretrain(tiny_recipe("never", **keys)).folder)

@@ -15,6 +15,7 @@ from foundling.train.pretrain import pretrain
 from foundling.train.recipe import recipe_from
 from foundling.train.tune import tune, verdict_of
 from foundling.train.tune_recipe import TuneRecipe
+from foundling.train.tune_report import Outcome
 from tests.tasks.small import base_folder, write_rows
 from tests.tiny import recipe_data, write_texts
 
@@ -161,3 +162,45 @@ def test_verdicts(best: list[float], default: list[float], verdict: str) -> None
 def test_searches_that_say_nothing(search: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         validate(TuneRecipe, {"name": "x", "recipe": "x.yaml", "search": search}, "tune")
+
+
+def test_a_whole_run_of_fewer_steps_may_be_best(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def advance(recipe: TuneRecipe, trial: Any, part: int) -> None:
+        trial.value, trial.steps = (1.0, 2) if trial.settings["train.batch"] == "16 rows" else (2.0, 8)
+
+    def held(recipe: TuneRecipe, trials: list[Any], best: Any) -> Outcome:
+        return Outcome(trials, best, [1.0, 1.0], [1.0, 1.0], "noise", "figure", 1.0)
+
+    monkeypatch.setattr(module, "_advance", advance)
+    monkeypatch.setattr(module, "_held_against_default", held)
+    search = {"train.batch": {"choices": ["4 rows", "16 rows"]}}
+    outcome = tune(made(recipe_file, search=search, halving=None, trials=8))
+    assert outcome.best.settings == {"train.batch": "16 rows"}
+
+
+def test_a_new_best_is_held_anew_against_the_recipe(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = {"optimizer.lr": {"choices": [1e-6, 1e-2]}}
+    monkeypatch.setattr(module, "_suggested", lambda *_: 1e-6)
+    tune(made(recipe_file, search=search, halving=None, trials=1))
+    monkeypatch.setattr(module, "_suggested", lambda *_: 1e-2)
+    found = tune(made(recipe_file, search=search, halving=None, trials=2))
+    assert found.best.settings["optimizer.lr"] == 1e-2
+    assert max(found.best_values) < min(found.default_values)
+    text = recipe_file.read_text(encoding="utf-8")
+    recipe_file.write_text(text + "seed: 5\n" if "seed:" not in text else text.replace("seed: ", "seed: 5"))
+    with pytest.raises(UserError, match="what the recipe's file held before"):
+        tune(made(recipe_file, search=search, halving=None, trials=2))
+
+
+def test_a_search_that_goes_on_draws_no_settings_twice(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def advance(recipe: TuneRecipe, trial: Any, part: int) -> None:
+        trial.value, trial.steps = 1.0, 2
+
+    monkeypatch.setattr(module, "_advance", advance)
+    monkeypatch.setattr(
+        module, "_held_against_default", lambda r, t, b: Outcome(t, b, [1.0, 1.0], [1.0, 1.0], "noise", "figure", 1.0)
+    )
+    keys: dict[str, Any] = {"search": {"optimizer.weight_decay": {"low": 0.0, "high": 0.1}}, "halving": None}
+    tune(made(recipe_file, trials=2, **keys))
+    found = tune(made(recipe_file, trials=4, **keys))
+    assert len({trial.settings["optimizer.weight_decay"] for trial in found.trials}) == 4

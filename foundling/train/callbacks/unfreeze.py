@@ -22,6 +22,8 @@ class Unfreeze(Callback):
                 total_steps=training.settings.total_steps,
             ),
         )
+        for slot in training.optimizer.slots:
+            slot.since = max(0, self._top - self._heights[slot.name]) * self._stretch
         self._apply(training)
 
     def on_step(self, training: Training) -> None:
