@@ -31,9 +31,9 @@ def count_seen(streams: Sequence[TokenStream], texts: Iterable[Sequence[int]]) -
     counted.
     """
     wanted: dict[int, Counter[bytes]] = {}
-    for ids in texts:
-        if len(ids) >= SHORTEST:
-            wanted.setdefault(len(ids), Counter())[_digest(ids)] += 1
+    for text in texts:
+        if len(text) >= SHORTEST:
+            wanted.setdefault(len(text), Counter())[_digest(text)] += 1
     num_seen = 0
     for stream in streams:
         lengths = np.asarray(stream.document_lengths) - 1  # their end tokens
