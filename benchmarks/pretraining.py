@@ -76,8 +76,8 @@ def examine(model: Path, figures: Path, *, both_sides: bool, corpus: Path, pairs
     """Figures of a model: of text, and of minimal pairs."""
     baseline = ["--baseline", "ngram", "--baseline-data", str(corpus)]
     text, grammar = figures.with_suffix(".text.json"), figures.with_suffix(".pairs.json")
-    suite = ["pseudo-perplexity", f"tokens={PSEUDO_TOKENS}"] if both_sides else ["perplexity", *baseline]
-    foundling("evaluate", model, "--data", corpus, "--json", text, "--suite", *suite)
+    suite = ["pseudo-perplexity", f"tokens={PSEUDO_TOKENS}"] if both_sides else ["perplexity"]
+    foundling("evaluate", model, "--data", corpus, "--json", text, *baseline, "--suite", *suite)
     foundling(
         "evaluate", model, "--data", pairs, "--json", grammar, "--suite", "minimal-pairs", *baseline, f"limit={limit}"
     )
@@ -146,9 +146,11 @@ def show(found: dict[str, dict[str, Any]]) -> None:
     for name, figures in found.items():
         text, pairs = figures["text"], figures["pairs"]
         if "pseudo_perplexity" in text:
-            model, beside = f"pseudo-perplexity {text['pseudo_perplexity']:.1f}", ""
+            model, beside = f"pseudo-perplexity {text['pseudo_perplexity']:.1f}", _short(text["baseline"])
         else:
-            model, beside = _perplexity(text), _perplexity(text["baseline"])
+            model, beside = (
+                f"{one['bits_per_byte']:.3f} bits per byte, {_short(one)}" for one in (text, text["baseline"])
+            )
         cells = [
             name,
             f"{figures['weights'] / 1e6:.1f}M",
@@ -163,8 +165,8 @@ def show(found: dict[str, dict[str, Any]]) -> None:
         print(f"| {' | '.join(cells)} |")
 
 
-def _perplexity(figures: dict[str, Any]) -> str:
-    return f"{figures['bits_per_byte']:.3f} bits per byte, perplexity {figures['perplexity']:.1f}"
+def _short(figures: dict[str, Any]) -> str:
+    return f"perplexity {figures['perplexity']:.1f}"
 
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
 """Pseudo-perplexity of text: each token predicted from all others around it (Salazar et al. 2020, arXiv:1910.14659,
 equation 4). For models that read both sides, masked or permuted; lower than a perplexity, and not to be compared with
-one. Every token costs a row, so only the first tokens of the data are scored.
+one (an n-gram baseline's, over the same tokens, is a yardstick). Every token costs a row, so only the first tokens of
+the data are scored.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from annotated_types import Ge
 
 from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
 from foundling.core.units import Count
 from foundling.evaluation.likelihood import log_likelihoods
+from foundling.evaluation.ngram import Ngram
+from foundling.evaluation.perplexity import document_end
 from foundling.evaluation.suites.base import Report, Subject
 from foundling.evaluation.texts import read_texts
 
@@ -34,6 +39,15 @@ class Config(PartConfig):
         return PseudoPerplexity(self)
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Tokens that are scored in rows of their own."""
+
+    ids: list[int]
+    before: list[int]
+    """What stands before them in their text, which an n-gram model reads."""
+
+
 class PseudoPerplexity:
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -45,22 +59,32 @@ class PseudoPerplexity:
             raise UserError("pseudo-perplexity is of a model that reads both sides", do="use --suite perplexity")
         row_length = min(self.config.row_length, subject.max_positions)
         longest = row_length - (scorer.text_rows(1)[1] - 1)
-        pieces: dict[str, list[list[int]]] = {}
+        history = 0 if subject.baseline is None else subject.baseline.order
+        pieces: dict[str, list[_Piece]] = {}
         seen = subject.seen_of(text for _, text in read_texts(data, split=self.config.split))
         for source, text in read_texts(data, split=self.config.split):
             ids = subject.tokenizer.encode(text)
-            pieces.setdefault(source, []).extend(ids[i : i + longest] for i in range(0, len(ids), longest))
+            pieces.setdefault(source, []).extend(
+                _Piece(ids[i : i + longest], ids[max(0, i - history) : i]) for i in range(0, len(ids), longest)
+            )
         chosen = {source: _first(found, self.config.tokens // len(pieces)) for source, found in pieces.items()}
         chosen = {source: found for source, found in chosen.items() if found}
         if not chosen:
             raise UserError("there must be text to score", got="none")
         nats, tokens = {}, {}
         for source, found in chosen.items():
-            likely = log_likelihoods(subject.model, scorer, found, max_positions=subject.max_positions)
-            nats[source], tokens[source] = float(-likely.sum()), sum(map(len, found))
+            texts = [piece.ids for piece in found]
+            likely = log_likelihoods(subject.model, scorer, texts, max_positions=subject.max_positions)
+            nats[source], tokens[source] = float(-likely.sum()), sum(map(len, texts))
         nats["all"], tokens["all"] = sum(nats.values()), sum(tokens.values())
         means = {name: nats[name] / tokens[name] for name in nats}
         rows = [[name, f"{math.exp(loss):.2f}", f"{loss:.4f}", f"{tokens[name]:,}"] for name, loss in means.items()]
+        beside: dict[str, Any] = {}
+        if subject.baseline is not None:
+            loss = _baseline_loss(subject, subject.baseline, [piece for found in chosen.values() for piece in found])
+            name = f"all, {subject.baseline.order}-gram baseline, a perplexity"
+            rows.insert(-1, [name, f"{math.exp(loss):.2f}", f"{loss:.4f}", f"{tokens['all']:,}"])
+            beside = {"baseline": {"perplexity": math.exp(loss), "order": subject.baseline.order}}
         figures = {n: {"pseudo_perplexity": math.exp(loss), "tokens": tokens[n]} for n, loss in means.items()}
         settings = {"row_length": row_length, "tokens": self.config.tokens, "split": self.config.split}
         return Report(
@@ -68,6 +92,7 @@ class PseudoPerplexity:
             rows,
             {
                 **figures["all"],
+                **beside,
                 **seen.figures,
                 "by_source": {n: f for n, f in figures.items() if n != "all"},
                 "settings": settings,
@@ -76,11 +101,20 @@ class PseudoPerplexity:
         )
 
 
-def _first(pieces: list[list[int]], num_tokens: int) -> list[list[int]]:
+def _baseline_loss(subject: Subject, baseline: Ngram, pieces: Sequence[_Piece]) -> float:
+    """The n-gram model's mean loss over the same tokens, each after all that stands before it in its text."""
+    end = document_end(subject.tokenizer)
+    losses = [baseline.losses(np.array(piece.ids), [end, *piece.before]) for piece in pieces]
+    return float(np.concatenate(losses).mean())
+
+
+def _first(pieces: list[_Piece], num_tokens: int) -> list[_Piece]:
     """The first pieces that hold so many tokens together, at least one piece."""
-    kept: list[list[int]] = []
+    kept: list[_Piece] = []
+    left = num_tokens
     for piece in pieces:
-        if kept and sum(map(len, kept)) + len(piece) > num_tokens:
+        if kept and len(piece.ids) > left:
             break
         kept.append(piece)
+        left -= len(piece.ids)
     return kept
