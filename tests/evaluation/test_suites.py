@@ -145,3 +145,15 @@ def test_a_damaged_file_of_pairs_is_told(pairs: Path) -> None:
     pairs.write_bytes(bytes(data))
     with pytest.raises(UserError, match=r"could not be read|must be a JSON object|must have sentence_good"):
         Pairs().build().run(subject("gpt"), [pairs])
+
+
+def test_the_baseline_stands_beside_a_pseudo_perplexity_over_the_same_tokens(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(words(40, 1))
+    tokenizer = tiny_tokenizer(VOCAB)
+    ngram = Ngram.train(np.array(tokenizer.encode(words(3000, 3))), VOCAB, 2)
+    report = Pseudo(row_length=16).build().run(subject("bert", ngram), [tmp_path])
+    ids = np.array(tokenizer.encode(words(40, 1)))
+    expected = math.exp(ngram.losses(ids, [END]).mean())  # pieces change nothing: each goes on where one ended
+    assert report.figures["tokens"] == 40
+    assert report.figures["baseline"] == {"perplexity": pytest.approx(expected), "order": 2}
+    assert [row[0] for row in report.rows] == ["a", "all, 2-gram baseline, a perplexity", "all"]
