@@ -45,13 +45,15 @@ def word_starts(tokenizer: Tokenizer) -> np.ndarray:
     marked = np.array([mark is not None and name.startswith(mark) for name in names])
     if tokenizer.kind == "wordpiece":
         return ~marked
+    if mark is not None:
+        marked |= np.array([_stands_alone(tokenizer.decode([i])) for i in range(tokenizer.vocab_size)])
     if not marked.any():
         raise UserError(
             "masking words or spans needs a tokenizer that marks them (wordpiece, unigram, or byte-level bpe)",
             got=f"a {tokenizer.kind} tokenizer without such marks",
             do="use unit: token, or train a tokenizer of kind wordpiece",
         )
-    return marked | np.array([_stands_alone(tokenizer.decode([i])) for i in range(tokenizer.vocab_size)])
+    return marked
 
 
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")

@@ -45,8 +45,10 @@ _CLASSES = {
     ("gpt2", "span"): ("GPT2ForQuestionAnswering", {"out": "qa_outputs"}),
     ("qwen3", "sequence"): ("Qwen3ForSequenceClassification", {"out": "score"}),
     ("qwen3", "token"): ("Qwen3ForTokenClassification", {"out": "score"}),
+    ("qwen3", "span"): ("Qwen3ForQuestionAnswering", {"out": "qa_outputs"}),
     ("llama", "sequence"): ("LlamaForSequenceClassification", {"out": "score"}),
     ("llama", "token"): ("LlamaForTokenClassification", {"out": "score"}),
+    ("llama", "span"): ("LlamaForQuestionAnswering", {"out": "qa_outputs"}),
     ("xlnet", "sequence"): (
         "XLNetForSequenceClassification", {"inner": "sequence_summary.summary", "out": "logits_proj"},
     ),
@@ -54,6 +56,8 @@ _CLASSES = {
     ("xlnet", "span"): ("XLNetForQuestionAnsweringSimple", {"out": "qa_outputs"}),
 }  # fmt: skip
 """(format of the body, head) -> the class of transformers, and what it calls the layers of the head."""
+_OTHER_PREFIXES = {("qwen3", "span"): "transformer.", ("llama", "span"): "transformer."}
+"""What these classes call the body, which is `model.` in all others of theirs."""
 _FURTHER_KEYS: dict[str, dict[str, Any]] = {
     "modernbert": {"classifier_pooling": "cls"},
     "xlnet": {
@@ -81,8 +85,9 @@ class HeadedFormat(base.Format):
         self.is_ours = known is None
         self.architecture, self._names = known or ("", {})
         self.model_type = "foundling-task" if self.is_ours else self._body.model_type
-        self.base_prefix = "" if self.is_ours else self._body.base_prefix
-        self.embedding = "body.embedding.weight" if self.is_ours else self._body.embedding
+        known_prefix = _OTHER_PREFIXES.get((self._body.model_type, config.head.kind), self._body.base_prefix)
+        self.base_prefix = "" if self.is_ours else known_prefix
+        self.embedding = "body.embedding.weight" if self.is_ours else self._theirs(self._body.embedding)
         self.head = "" if self.is_ours else self._body.head
         self.unused_weights = () if self.is_ours else self._body.unused_weights
         self.renames = () if self.is_ours else self._body.renames
@@ -121,13 +126,21 @@ class HeadedFormat(base.Format):
         if self.is_ours:
             with torch.device("meta"):
                 return [Weight(name, (name,)) for name, _ in config.build().named_parameters()]
-        found = [replace(weight, ours=f"body.{weight.ours}") for weight in self._body.weights(config.body)]
+        found = [
+            replace(weight, ours=f"body.{weight.ours}", theirs=tuple(map(self._theirs, weight.theirs)))
+            for weight in self._body.weights(config.body)
+        ]
         with torch.device("meta"):
             head = config.build().head
         for name, _ in head.named_parameters():
             layer, _, kind = name.partition(".")
             found.append(Weight(f"head.{name}", (f"{self._names[layer]}.{kind}",)))
         return found
+
+    def _theirs(self, name: str) -> str:
+        """A weight of the body as the class with this head calls it."""
+        inside = name.removeprefix(self._body.base_prefix)
+        return name if inside == name else self.base_prefix + inside
 
     def probe(self, model: Any, batch: Batch) -> list[Tensor]:
         starts_R = batch.bounds_R1[:-1].long()

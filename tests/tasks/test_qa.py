@@ -96,7 +96,7 @@ def test_that_nothing_answers_is_learnt_too(tmp_path: Path, family: str) -> None
             assert answer["score"] == answer["no_answer"] > answer["candidates"][0]["score"]
 
 
-@pytest.mark.parametrize("name", ["bert", "modernbert", "gpt2", "xlnet"])
+@pytest.mark.parametrize("name", ["bert", "modernbert", "gpt", "llama", "gpt2", "xlnet"])
 def test_transformers_reads_the_folder_and_computes_the_same_scores(tmp_path: Path, name: str) -> None:
     path = write_rows(tmp_path / "train.jsonl", ROWS)
     run = finetune(recipe(tmp_path / "run", base_folder(tmp_path, name), asks(path), length="2 steps"))

@@ -308,12 +308,11 @@ def test_a_figure_that_the_first_examples_lack_may_choose(tmp_path: Path, files:
 def test_what_chooses_is_one_figure_from_start_to_end(tmp_path: Path, files: dict[str, str]) -> None:
     with pytest.raises(UserError, match=r"one figure, which chooses .*; got accuracy and nll"):
         made(tmp_path, files, **{"evaluate.metric": "accuracy", "train.early_stop": {"metric": "nll"}})
-    finetune(made(tmp_path, files, **{"train.length": "4 steps", "checkpoint.every": "2 steps"}))
-    shutil.rmtree(tmp_path / "run" / "checkpoint-4", ignore_errors=True)
+    keys = {"train.length": "4 steps", "checkpoint.every": "2 steps", "checkpoint.keep": 2}
+    finetune(made(tmp_path, files, **keys))
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
     (tmp_path / "run" / "summary.json").unlink()
-    other = made(
-        tmp_path, files, **{"train.length": "4 steps", "checkpoint.every": "2 steps", "evaluate.metric": "nll"}
-    )
+    other = made(tmp_path, files, **keys, **{"evaluate.metric": "nll"})
     with pytest.raises(UserError, match=r"evaluate\.metric"):
         finetune(other, resume=True)
 
