@@ -15,6 +15,7 @@ import foundling
 from foundling.cli import demo
 from foundling.cli.main import main
 from foundling.core.config import read_yaml, validate
+from foundling.core.registry import part_names
 from foundling.corpus.folder import open_corpus
 from foundling.train.finetune_recipe import FinetuneRecipe
 from tests.tasks.small import base_folder
@@ -140,6 +141,16 @@ def test_both_languages_show_the_same_commands_and_pictures() -> None:
     pictures = [re.findall(r"!\[.*?\]\((.*?)\)", path.read_text(encoding="utf-8")) for path in (english, chinese)]
     assert pictures[0] == pictures[1]
     assert all((ROOT / picture).is_file() for picture in pictures[0])
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
+def test_every_training_method_is_named(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    kinds = [
+        kind for folder in ("optim", "optim.schedules", "optim.averages", "optim.losses") for kind in part_names(folder)
+    ]
+    assert len(kinds) >= 15
+    assert [kind for kind in kinds if f"`{kind}`" not in text and f"kind: {kind}" not in text] == []
 
 
 def test_make_targets_exist() -> None:

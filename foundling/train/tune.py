@@ -46,8 +46,18 @@ def tune(recipe: TuneRecipe) -> Outcome:
         _run_bracket(recipe, study, min(bracket, left))
     trials = [_as_trial(one) for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
     whole = [trial for trial in trials if trial.whole and math.isfinite(trial.value)]
+    at_work = sum(not one.state.is_finished() for one in study.get_trials(deepcopy=False))
+    if not whole and at_work:
+        raise UserError(
+            "a trial must come to its end before the best is told",
+            got=f"{at_work} that others are at work on",
+            do="start this again when they are done",
+        )
     if not whole:
-        raise UserError("a trial must come to its end", got=f"{len(trials)} with faults: {trials[0].fault}")
+        faults = next((trial.fault for trial in trials if trial.fault), "none")
+        raise UserError("a trial must come to its end", got=f"{len(trials)} that did not; the first fault: {faults}")
+    if at_work:
+        logger.warning("others are at work on %d trials: this is the best of those that came to their end", at_work)
     best = min(whole, key=lambda trial: trial.value)
     outcome = _held_against_default(recipe, trials, best)
     _write(recipe, outcome)

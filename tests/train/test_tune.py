@@ -204,3 +204,28 @@ def test_a_search_that_goes_on_draws_no_settings_twice(recipe_file: Path, monkey
     tune(made(recipe_file, trials=2, **keys))
     found = tune(made(recipe_file, trials=4, **keys))
     assert len({trial.settings["optimizer.weight_decay"] for trial in found.trials}) == 4
+
+
+def test_machines_that_share_a_storage(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that comes when all trials are taken says so; once one has ended, the best so far is told as such."""
+
+    def advance(recipe: TuneRecipe, trial: Any, part: int) -> None:
+        trial.value, trial.steps = 1.0 + trial.number, 2
+
+    monkeypatch.setattr(module, "_advance", advance)
+    monkeypatch.setattr(
+        module, "_held_against_default", lambda r, t, b: Outcome(t, b, [1.0, 1.0], [1.0, 1.0], "noise", "figure", 1.0)
+    )
+    keys: dict[str, Any] = {"storage": f"sqlite:///{recipe_file.parent}/shared.db", "halving": None, "trials": 2}
+    one, other = (made(recipe_file, out=str(recipe_file.parent / name), **keys) for name in ("one", "other"))
+    one.folder.mkdir()
+    study = module._study(one)
+    for _ in range(2):
+        study.ask()
+    with pytest.raises(UserError, match="2 that others are at work on; start this again"):
+        tune(other)
+    more = made(recipe_file, out=str(recipe_file.parent / "other"), **{**keys, "trials": 3})
+    assert tune(more).best.number == 2
+    assert "others are at work on 2 trials" in caplog.text
