@@ -116,18 +116,10 @@ def _parted(words: list[str]) -> tuple[list[str], list[str]]:
     """(sources, settings): a word that looks like a setting and is no file or glob that matches is a setting."""
     from glob import glob
 
-    from foundling.corpus.settings import is_setting
+    from foundling.corpus.settings import is_setting, is_there
 
-    assignments = [word for word in words if is_setting(word) and not _is_there(word) and not glob(word)]
+    assignments = [word for word in words if is_setting(word) and not is_there(word) and not glob(word)]
     return [word for word in words if word not in assignments], assignments
-
-
-def _is_there(word: str) -> bool:
-    """Whether a path exists; what no file system takes for a name (too long) does not."""
-    try:
-        return Path(word).exists()
-    except OSError:
-        return False
 
 
 def _print_plan(sources: list[str], out: Path, config: Any) -> None:

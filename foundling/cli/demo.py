@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foundling.core.errors import UserError
-from foundling.core.files import read_json, whole_folder, write_json, write_manifest
+from foundling.core.files import MANIFEST, holds, read_json, whole_folder, write_json, write_manifest
 from foundling.core.log import console, logger
 from foundling.core.units import human
 
@@ -35,6 +35,8 @@ _LEFT_OUT = {"test", "tests", "idle_test", "lib2to3", "idlelib", "turtledemo", "
 """Modules that are tables, tests or tools: they teach a model little."""
 _PROMPTS = ("def read_lines(path):\n", "The following functions are provided:\n\n")
 _PROMPT_CHARACTERS = 40
+_MAY_DIFFER = ("name", "out", "corpus.train", "train.length", "train.precision")
+"""Keys of a demo's recipe that depend on where it runs and on which text."""
 _RECIPE: dict[str, Any] = yaml.safe_load(files("foundling.cli").joinpath("demo.yaml").read_text(encoding="utf-8"))
 _TOKENS_OF_TWO_CORES = {"bf16": 3_300_000, "fp32, AVX512": 2_400_000, "fp32": 1_050_000}
 """Training tokens that two slow cores manage within four minutes, five with all the rest: by what they compute with,
@@ -64,6 +66,12 @@ def _python_text(folder: Path) -> Path:
     manifest = folder / "manifest.json"
     if (folder / "python").is_dir() and read_json(manifest).get("settings") == settings:
         return folder / "python"
+    if folder.exists() and not holds(folder, "text"):
+        raise UserError(
+            f"{folder} must be free, or what a demo copied",
+            got="something else, which stays as it is",
+            do="choose another --out",
+        )
     with whole_folder(folder) as temporary:
         (temporary / "python" / "documentation").mkdir(parents=True)
         for name, page in sorted(topics.items()):
@@ -84,7 +92,7 @@ def _train(source: Path, out: Path) -> bool:
     """Trains, goes on with a stopped training, or finds it finished (True)."""
     import torch
 
-    from foundling.core.config import resolved
+    from foundling.core.config import differences, resolved
     from foundling.train.machine import choose_precision, device_here
     from foundling.train.pretrain import pretrain, start_over
     from foundling.train.recipe import recipe_from
@@ -108,14 +116,32 @@ def _train(source: Path, out: Path) -> bool:
         console.print(f"{out} is finished already; these are its figures (remove the folder to run it again)\n")
         return True
     saved = out / "recipe.yaml"
-    same = saved.exists() and yaml.safe_load(saved.read_text(encoding="utf-8")) == resolved(recipe)
-    if not same:
+    before = yaml.safe_load(saved.read_text(encoding="utf-8")) if saved.exists() else None
+    changed = [] if before is None else differences(before, resolved(recipe))
+    if not _is_demo(out, before, changed):
+        raise UserError(
+            f"{out} must be new, or a demo's folder", got="something else, which stays", do="choose another --out"
+        )
+    same = before is not None and not changed
+    if changed:
         start_over(out)
     run = pretrain(recipe, resume=same and bool(checkpoints(out)))
     if run.stop_signal is not None:
         console.print("stopped; the same command goes on from here")
         raise typer.Exit(128 + run.stop_signal)
     return False
+
+
+def _is_demo(out: Path, recipe: Any, changed: Sequence[str]) -> bool:
+    """Whether a folder is free, or a demo's, of this version or another. recipe: what it holds, if anything; changed:
+    where that differs."""
+    if holds(out / "text", "text"):
+        return True
+    if recipe is None:
+        return not any((out / name).exists() for name in (MANIFEST, "model", "summary.json", "report.html"))
+    summary = out / "summary.json"
+    has_samples = summary.is_file() and "samples" in read_json(summary)
+    return has_samples or all(line.startswith(_MAY_DIFFER) for line in changed)
 
 
 def _tokens_of_two_cores(precision: str) -> int:

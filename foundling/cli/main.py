@@ -62,6 +62,11 @@ def main(arguments: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         return 141
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"foundling: {error.filename} could not be used: {error.strerror}", file=sys.stderr)
+        return EXIT_BAD_INPUT
 
 
 def _run_verb(verb: str, arguments: list[str]) -> int:

@@ -46,9 +46,10 @@ def train(
     from foundling.core.config import override, validate
     from foundling.core.log import console
     from foundling.core.registry import load_part
+    from foundling.corpus.settings import is_there
     from foundling.tokenizers.train import train_tokenizer
 
-    assignments = [text for text in corpus if "=" in text and not Path(text).exists()]
+    assignments = [text for text in corpus if "=" in text and not is_there(text)]
     paths = [Path(text) for text in corpus if text not in assignments]
     given = {"kind": kind} if vocab_size is None else {"kind": kind, "vocab_size": vocab_size}
     config = validate(load_part("tokenizers", kind).Config, override(given, assignments), "tokenizer")
@@ -137,15 +138,21 @@ def _opened(paths: list[Path], beside: Path, *, cleaned: bool) -> "Iterator[Corp
     cleaned: as `pretrain` does it (steps=plain); otherwise every character stays as it is and every document counts.
     """
     from foundling.core.errors import UserError
-    from foundling.core.files import MANIFEST
+    from foundling.core.files import MANIFEST, holds
     from foundling.corpus.build import Config, build_corpus, preset
-    from foundling.corpus.folder import open_corpus
+    from foundling.corpus.folder import KIND, open_corpus
 
     if not paths:
         raise UserError("a corpus folder or raw text must be named", got="settings alone")
     if len(paths) == 1 and (paths[0] / MANIFEST).exists():
         yield open_corpus(paths[0])
         return
+    if corpora := [path for path in paths if holds(path, KIND)]:
+        raise UserError(
+            "one corpus folder may be named, or raw text",
+            got=f"{len(paths)} sources, {corpora[0]} among them a corpus folder",
+            do="make one of them: foundling corpus build A B --out C",
+        )
     beside.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".foundling-corpus-", dir=beside) as temporary:
         config = Config(steps=preset("plain")) if cleaned else Config(steps=[], valid_fraction=0)

@@ -7,6 +7,7 @@ what it is made from and how, so a stage whose inputs and settings hash the same
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -102,12 +103,14 @@ def _same_readers(folder: Path) -> None:
 
 def _sweep(target: Path) -> None:
     """Clears what a killed process left beside `target`; puts back what a kill between the two renames put aside."""
-    for left in target.parent.glob(f".{target.name}.*.old"):
+    own = re.compile(rf"\.{re.escape(target.name)}\.\d+\.(old|tmp)")  # not of a folder whose name goes on with a dot
+    found = [path for path in target.parent.iterdir() if own.fullmatch(path.name)]
+    for left in (path for path in found if path.suffix == ".old"):
         if target.exists():
             shutil.rmtree(left, ignore_errors=True)
         else:
             os.rename(left, target)
-    for left in target.parent.glob(f".{target.name}.*.tmp"):
+    for left in (path for path in found if path.suffix == ".tmp"):
         process = left.name.split(".")[-2]
         if process == str(os.getpid()) or not _alive(process):  # in a container a new process has the old one's number
             shutil.rmtree(left, ignore_errors=True)

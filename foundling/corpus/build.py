@@ -151,7 +151,8 @@ def build_corpus(
         )
     tags = Tags(config.source, config.domain)
     on_ray = config.engine == "ray"
-    identity = [artefact_key(KIND, settings, inputs), code_identity(Path(__file__).parent)]
+    told = [[name, problem.kind, problem.detail] for name, problem in found.problems]  # they count as rows
+    identity = [artefact_key(KIND, settings, inputs), told, code_identity(Path(__file__).parent)]
     with open_work(out, identity) as work, whole_folder(out) as folder:
         tallies, kept = write_corpus(
             lambda place: read_batches(found, tags, readers, place),

@@ -44,7 +44,7 @@ _SUPERSETS = {
 
 def _known(name: str) -> str:
     try:
-        return codecs.lookup(name).name
+        return _text_codec(name)
     except LookupError:
         raise ValueError("an encoding must be one that Python knows, such as gb18030, big5 or cp1252") from None
 
@@ -102,9 +102,17 @@ def guess_encoding_of(data: bytes, *, is_whole: bool, declared: str | None = Non
     return Guess(None, "unknown_encoding", reason)
 
 
+def _text_codec(name: str) -> str:
+    """Python's name of an encoding of text. LookupError: there is none of this name, or it is of bytes (base64)."""
+    found = codecs.lookup(name)
+    if not found._is_text_encoding:
+        raise LookupError(name)
+    return found.name
+
+
 def _supersets(name: str | None) -> tuple[str, ...]:
     try:
-        known = codecs.lookup(name or "").name
+        known = _text_codec(name or "")
     except LookupError:  # a page may declare anything
         return ()
     return _SUPERSETS.get(known, (known,))

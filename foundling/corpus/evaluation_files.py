@@ -69,7 +69,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     if suffix == ".json":
         yield from _elements(_parsed(text, str(path)), "")
     elif suffix in (".csv", ".tsv"):
-        csv.field_size_limit(max(len(text), 1))
+        csv.field_size_limit(max(len(text), csv.field_size_limit()))  # of the whole process: never lower
         rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if suffix == ".tsv" else ",")
         for row in rows:
             yield f"line {rows.line_num}", row

@@ -14,7 +14,7 @@ from typing import Any
 
 from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
-from foundling.core.files import hash_of, sha256_of
+from foundling.core.files import hash_of, holds, sha256_of
 from foundling.core.log import logger
 from foundling.core.registry import load_part, part_names
 from foundling.corpus.readers.base import Problem
@@ -305,6 +305,14 @@ def _files_of(
     if not top.is_dir():
         if top.is_file():
             yield top, top, _text(name)
+        elif top.exists():
+            raise UserError(
+                "a source must be a file or a folder",
+                got=f"{top}, a pipe or a device",
+                do="give it on standard input: ... | foundling corpus build -",
+            )
+        else:  # a match of a glob
+            problems.append((_text(name), Problem("unreadable", "it is a link to something that is not there")))
         return
     root = _text(top.resolve().name if name in ("", ".", "..") else name)
     for path in _walk(top, frozenset(), skipped, problems):
@@ -316,6 +324,9 @@ def _walk(folder: Path, above: frozenset[str], skipped: str, problems: list[tupl
     real = os.path.realpath(folder)
     if real == skipped:
         return
+    if _is_corpus(folder):  # what was dropped, the problems and the report are no documents
+        logger.info("%s is a corpus folder: its documents are read", folder)
+        folder = folder / "documents"
     if real in above:
         problems.append((_text(str(folder)), Problem("loop", "it is a link to a folder above itself, not entered")))
         return
@@ -339,6 +350,13 @@ def _walk(folder: Path, above: frozenset[str], skipped: str, problems: list[tupl
             yield entry
         elif is_lost:
             problems.append((_text(str(entry)), Problem("unreadable", "it is a link to something that is not there")))
+
+
+def _is_corpus(folder: Path) -> bool:
+    try:
+        return (folder / "documents").is_dir() and holds(folder, "corpus")
+    except (UserError, OSError):  # somebody else's manifest.json
+        return False
 
 
 def _reason(error: OSError) -> str:

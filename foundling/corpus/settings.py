@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from foundling.core.config import override, resolved, validate
@@ -16,6 +17,14 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\.[\w-]+)*=")
 def is_setting(text: str) -> bool:
     """Whether a word of the command line looks like `key=value` and not like a path."""
     return _ASSIGNMENT.match(text) is not None
+
+
+def is_there(word: str) -> bool:
+    """Whether a path exists; what no file system takes for a name (too long) does not."""
+    try:
+        return Path(word).exists()
+    except OSError:
+        return False
 
 
 def read_settings(assignments: Sequence[str]) -> Config:

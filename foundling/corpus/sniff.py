@@ -55,7 +55,7 @@ def _json_kind(text: str, by_name: str | None) -> str | None:
         return "json"
     try:
         is_object = isinstance(json.loads(first), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         is_object = by_name is None  # longer than what is here, or damaged
     return "jsonl" if is_object and rest.lstrip().startswith("{") else None if by_name else "json"
 

@@ -20,6 +20,7 @@ from functools import cache
 from typing import Any
 
 from foundling.corpus.inputs import InputFile
+from foundling.corpus.streams import scrub
 
 FROM_FOLDER, FROM_FILE = "from:folder", "from:file"
 _FROM, _FIELD, _EXPRESSION = "from:", "field:", "re:"
@@ -134,4 +135,4 @@ def _field(meta: Mapping[str, Any], name: str) -> str | None:
         value = meta
         for key in name.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-    return str(value) if isinstance(value, str | int | float) and str(value).strip() else None
+    return scrub(str(value)) if isinstance(value, str | int | float) and str(value).strip() else None

@@ -6,6 +6,7 @@ last one, so the corpus is the same to the byte. A chunk appears by a rename: on
 """
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -134,7 +135,6 @@ def open_work(out: Path, identity: Any) -> Iterator[Work]:
     keep = True
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(out, folder)
         existed = folder.is_dir()
         folder.mkdir(exist_ok=True)
         lock = _lock(folder)
@@ -142,6 +142,15 @@ def open_work(out: Path, identity: Any) -> Iterator[Work]:
         raise UserError(f"{out} could not be written: {error.strerror or error}") from error
     if lock is None:
         raise UserError(f"{out} must be built by one process at a time", got="another one that is building it")
+    try:
+        _sweep(out, folder)
+    except (UserError, OSError) as error:
+        os.close(lock)
+        if not existed:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{out} could not be written: {error.strerror or error}") from error
+        raise
     if existed and any(folder.glob("*/*")):
         logger.info("goes on from what was finished before")
     try:
@@ -164,13 +173,16 @@ def sweep(out: Path) -> None:
 
 
 def _sweep(out: Path, stays: Path | None) -> None:
-    for left in out.parent.glob(f".{out.name}.*.work"):
+    own = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{16}}\.work")  # not of a corpus whose name goes on with a dot
+    for left in [path for path in out.parent.iterdir() if own.fullmatch(path.name)] if out.parent.is_dir() else []:
         if left == stays:
             continue
         lock = _lock(left)
         if lock is not None:
             shutil.rmtree(left, ignore_errors=True)
             os.close(lock)
+        elif stays is not None:
+            raise UserError(f"{out} must be built by one process at a time", got="another one, with other settings")
 
 
 def _lock(folder: Path) -> int | None:

@@ -325,3 +325,28 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capfd.readouterr().out.strip().count(".") == 2
     assert shutil.which("python3")
+
+
+def test_paths_that_cannot_be_are_one_line(fails: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some words " * 50)
+    (tmp_path / "file").write_text("")
+    text = str(tmp_path / "a.txt")
+    assert "file" in fails("tokenizer", "train", text, "--out", str(tmp_path / "file" / "sub" / "t"))
+    many = "extra_tokens=[" + ", ".join(f"'<|extra_{n}|>'" for n in range(40)) + "]"
+    assert "vocab_size" in fails("tokenizer", "train", text, many, "--vocab-size", "10", "--out", str(tmp_path / "t"))
+    for name in ("one", "two"):
+        assert main(["corpus", "build", text, "--out", str(tmp_path / name), "steps=plain", "valid_fraction=0"]) == 0
+    told = fails("tokenizer", "train", str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "t"))
+    assert "one corpus folder may be named" in told
+
+
+def test_the_demo_takes_nobody_elses_folder(fails: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "mine.txt").write_text("mine")
+    assert "which stays as it is" in fails("demo", "--out", str(tmp_path))
+    assert (tmp_path / "text" / "mine.txt").read_text() == "mine"
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "manifest.json").write_text("{}")
+    told = fails("demo", "--text", str(tmp_path / "text"), "--out", str(tmp_path / "run"))
+    assert "must be new, or a demo's folder" in told
+    assert (tmp_path / "run" / "manifest.json").exists()

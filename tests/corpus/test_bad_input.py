@@ -11,8 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from foundling.core.errors import UserError
-from foundling.corpus.build import Config, build_corpus
+from foundling.corpus.build import Config, build_corpus, preset
+from foundling.corpus.encodings import guess_encoding_of
 from foundling.corpus.folder import Corpus
+from foundling.corpus.sniff import format_of
+from foundling.corpus.work import open_work
 
 
 def built(source: Path, out: Path, **settings: object) -> Corpus:
@@ -133,3 +136,55 @@ def test_nothing_reaches_the_last_step_of_crawl(tmp_path: Path, content: bytes, 
     with pytest.raises(UserError, match=told):
         build_corpus([tmp_path / "a.txt"], tmp_path / "out", Config())
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_dead_link_that_goes_between_two_starts_costs_no_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foundling.corpus.work.CHUNK_BYTES", 1)
+    monkeypatch.setattr("foundling.corpus.rows.BATCH_ROWS", 1)
+    top = tmp_path / "in"
+    top.mkdir()
+    (top / "a.jsonl").write_text("".join(f'{{"text": "text {n}"}}\n' for n in range(20)))
+    (top / "lost").symlink_to(top / "nothing")
+
+    def stop(done: int, total: int, kept: int) -> None:
+        if kept == 5:
+            raise KeyboardInterrupt
+
+    config = Config(steps=preset("plain"), valid_fraction=0)
+    with pytest.raises(KeyboardInterrupt):
+        build_corpus([top], tmp_path / "out", config, progress=stop)
+    (top / "lost").unlink()
+    corpus = build_corpus([top], tmp_path / "out", config)
+    assert set(texts(corpus)) == {f"text {n}" for n in range(20)}
+
+
+def test_work_of_a_longer_name_stays_and_one_builds_at_a_time(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), open_work(tmp_path / "wiki.zh", "x") as work:
+        (work.folder(0) / "chunk-000000.arrow").write_bytes(b"x")
+        raise KeyboardInterrupt
+    with open_work(tmp_path / "wiki", "y"):
+        pass
+    assert list(tmp_path.glob(".wiki.zh.*.work"))
+    with open_work(tmp_path / "out", "a"):
+        with pytest.raises(UserError, match="another one, with other settings"), open_work(tmp_path / "out", "b"):
+            pass
+        assert len(list(tmp_path.glob(".out.*.work"))) == 1
+
+
+def test_odd_records_cost_themselves_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one", "who": "cut \\ud83d"}\n')
+    corpus = built(tmp_path / "a.jsonl", tmp_path / "out", domain="field:who")
+    assert [document.domain for document in corpus.documents()] == ["cut \ufffd"]
+    assert format_of(b'{"a":' + b"[" * 5000, "jsonl", is_suffix=True) in (None, "json", "jsonl")
+    assert guess_encoding_of("café".encode("latin-1"), is_whole=True, declared="hex").name != "hex"
+
+
+def test_an_evaluation_table_does_not_bound_the_corpus(tmp_path: Path) -> None:
+    long = "word " * 2000
+    (tmp_path / "a.csv").write_text("id,text\n" + "".join(f"{n},{n} {long}\n" for n in range(300)))
+    (tmp_path / "bench.csv").write_text("q,a\nwhat is it,a short one\n")
+    steps = [{"kind": "decontaminate", "against": [str(tmp_path / "bench.csv")]}]
+    corpus = build_corpus([tmp_path / "a.csv"], tmp_path / "out", Config(steps=steps, workers=1))  # type: ignore[arg-type]
+    assert corpus.num_documents() == 300

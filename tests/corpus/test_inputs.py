@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from foundling.core.errors import UserError
+from foundling.corpus.build import Config, build_corpus
 from foundling.corpus.inputs import Inputs, _walk, find_inputs, settle
 from foundling.corpus.readers.base import Problem
 from foundling.corpus.readers.csv import Config as CsvConfig
@@ -136,3 +137,22 @@ def test_guesses_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert len(caplog.messages) == 1
     assert "5 files" in caplog.text
     assert "text_field" in caplog.text
+
+
+def test_a_source_that_is_no_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe or a device; give it on standard input"):
+        find_inputs([tmp_path / "a.txt", tmp_path / "pipe"], None, tmp_path / "out")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "nothing")
+    found = find_inputs([str(tmp_path / "*.txt")], None, tmp_path / "out")
+    assert [problem.kind for _, problem in found.problems] == ["unreadable"]
+
+
+def test_of_a_corpus_folder_only_its_documents_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "long enough to stay"}\n{"text": "no"}\n')
+    config = Config(steps=[{"kind": "length", "min_characters": 10}], valid_fraction=0)
+    build_corpus([tmp_path / "a.jsonl"], tmp_path / "one", config)
+    names = [file.name for file in find_inputs([tmp_path / "one"], None, tmp_path / "out")]
+    assert names
+    assert all(name.startswith("one/documents/") for name in names)

@@ -8,7 +8,7 @@ import csv
 import io
 import re
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import Any, Literal, Self
 
@@ -38,6 +38,9 @@ _HEADER_NAME = re.compile(r"[^\W\d][\w .()/-]{0,60}")
 _NUMBER = re.compile(r"[-+]?[\d.,]*(?:[eE][-+]?\d+)?%?")
 # Every unclosed quote costs a second reading of what it swallowed, so there is an end to that.
 _MAX_RESTARTS = 200
+_CHEAP_LINES = 16
+"""Lines whose second reading costs nothing."""
+_OPEN, _BROKEN = "opens a quote that is never closed", "has a line break in a field without quotes"
 
 
 class Config(RowsConfig):
@@ -133,32 +136,37 @@ class Rows:
         return next((number for number, _ in self._taken if number in self._torn_lines), None)
 
     def __iter__(self) -> Iterator[tuple[int, list[str] | Problem]]:
-        for _ in range(_MAX_RESTARTS):
-            yield from self._until_open_quote()
+        num_restarts = 0
+        while num_restarts < _MAX_RESTARTS:
+            fault = yield from self._until_fault()
             if not self._taken:
                 return
             (number, _), *rest = self._taken
-            yield number, Problem("malformed_row", f"line {number} opens a quote that is never closed")
+            yield number, Problem("malformed_row", f"line {number} {fault}")
+            num_restarts += len(rest) > _CHEAP_LINES
             self._again.extendleft(reversed(rest))
             self._taken.clear()
-        if left := len(self._again):
-            detail = f"from line {self._again[0][0]} on, {left} lines are left out: too many quotes are never closed"
-            yield self._again[0][0], Problem("malformed_row", detail, left)
+        left = self._source()  # what was to be read again, and what never was
+        if (first := next(left, None)) is not None:
+            count = 1 + sum(1 for _ in left)
+            detail = f"from line {first[0]} on, {count} lines are left out: too many quotes are never closed"
+            yield first[0], Problem("malformed_row", detail, count)
 
-    def _until_open_quote(self) -> Iterator[tuple[int, list[str] | Problem]]:
-        """Rows up to the end, or up to one that swallows too much: its lines are then in `_taken`."""
+    def _until_fault(self) -> Generator[tuple[int, list[str] | Problem], None, str]:
+        """Rows up to the end, or up to one that cannot be read or swallows too much: its lines are then in `_taken`,
+        and what is wrong with it is returned."""
         reader = csv.reader(self._fed(), delimiter=self._delimiter, quoting=self._quoting, strict=True)
         while True:
             try:
                 row = next(reader, None)
-            except csv.Error:
+            except csv.Error as error:
                 row = self._row_with_stray_quotes()
                 if row is None:
-                    return
+                    return _BROKEN if "new-line character" in str(error) else _OPEN
             yield from ((n, Problem("line_too_long", f"line {n} is too long")) for n in self._too_long)
             self._too_long.clear()
             if row is None:
-                return
+                return _OPEN
             yield self._taken[0][0], row
             self._taken.clear()
 

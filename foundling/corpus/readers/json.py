@@ -176,6 +176,8 @@ class Buffer:
                 if not self.more(max(length, 1)):
                     raise _Malformed(error.msg, self.at) from None
                 continue
+            except ValueError as error:  # an integer of more digits than Python reads
+                raise _Malformed(str(error), self.at) from None
             if end == len(self.text) and self.more():
                 continue  # a number may go on
             self.at = end

@@ -91,13 +91,40 @@ def parquet_rows(file: pq.ParquetFile, text_field: str | None = None) -> Iterato
         try:
             rows = file.iter_batches(_num_rows(metadata), row_groups=[group], columns=columns)
             for batch in rows:
-                for row in batch.to_pylist():
+                for row in _rows_of(batch):
                     number += 1
                     yield number, row
         except _ERRORS as error:
             detail = f"rows {number + 1} to {end} could not be read: {_first_line(error)}"
             yield number + 1, Problem("damaged_file", detail)
         number = end
+
+
+def _rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a batch. Cells that Python cannot hold (a time in nanoseconds, a date beyond the year 9999, a string
+    that is not UTF-8) come as text, or as None."""
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+        return rows
+    except (ValueError, OverflowError, KeyError):
+        cells = zip(*map(_cells, batch.columns), strict=True)
+        return [dict(zip(batch.schema.names, row, strict=True)) for row in cells]
+
+
+def _cells(column: pa.Array) -> list[Any]:
+    try:
+        cells: list[Any] = column.to_pylist()
+        return cells
+    except (ValueError, OverflowError, KeyError):
+        pass
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        data = column.cast(pa.large_binary()).to_pylist()
+        return [None if cell is None else decode(cell)[0] for cell in data]
+    try:
+        texts: list[Any] = column.cast(pa.string()).to_pylist()
+        return texts
+    except (ValueError, pa.ArrowException):
+        return [None] * len(column)
 
 
 def _item(number: int, row: dict[str, Any], field: str) -> Record | Problem:
@@ -125,7 +152,7 @@ def _guess(file: pq.ParquetFile) -> str | None:
         except _ERRORS:
             continue  # the reading meets the same error and tells it
         if first is not None and first.num_rows:
-            return guess_text_field(first.to_pylist())
+            return guess_text_field(_rows_of(first))
     return guess_text_field([dict.fromkeys(names, "")])
 
 

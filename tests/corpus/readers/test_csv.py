@@ -95,3 +95,11 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     told = problems(read("csv", path, text_field="body"))
     assert told == [("no_text_field", "it must have the column 'body'; got id, text; set text_field=KEY")]
     assert read("csv", written(tmp_path, "b.csv", "")) == []
+
+
+def test_many_bad_rows_do_not_take_the_good_ones(tmp_path: Path) -> None:
+    rows = "".join(f"{n},one\rtwo\n" for n in range(250)) + "".join(f"{n},good\n" for n in range(300))
+    items = read("csv", written(tmp_path, "a.csv", "id,text\n" + rows))
+    assert len(texts(items)) == 300
+    assert problems(items)[0] == ("malformed_row", "line 2 has a line break in a field without quotes")
+    assert len(problems(items)) == 250

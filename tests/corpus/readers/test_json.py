@@ -111,3 +111,8 @@ def test_other_encodings(tmp_path: Path) -> None:
     for encoding in ("utf-8-sig", "utf-16", "gb18030"):
         data = json.dumps([{"text": "人类社会发展的历史告诉我们，语言是思想的直接现实。"}], ensure_ascii=False)
         assert texts(read("json", written(tmp_path, "a.json", data.encode(encoding)))) == [json.loads(data)[0]["text"]]
+
+
+def test_a_number_of_more_digits_than_python_reads_costs_its_element_alone(tmp_path: Path) -> None:
+    text = '[{"text":"a"},{"text":"b","n":' + "1" * 5000 + '},{"text":"c"}]'
+    assert texts(read("json", written(tmp_path, "b.json", text))) == ["a", "c"]

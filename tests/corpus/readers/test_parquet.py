@@ -83,3 +83,10 @@ def test_progress_ends_at_the_files_size(tmp_path: Path) -> None:
         seen.append(stream.consumed_bytes)
     assert seen == sorted(seen)
     assert seen[-1] == path.stat().st_size
+
+
+def test_cells_that_python_cannot_hold_cost_no_row(tmp_path: Path) -> None:
+    for when in (pa.array([1, 2], pa.timestamp("ns")), pa.array([0, 253402300800], pa.timestamp("s"))):
+        assert texts(read("parquet", table(tmp_path, {"text": ["a", "b"], "when": when}))) == ["a", "b"]
+    torn = pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"]).buffers())
+    assert texts(read("parquet", table(tmp_path, {"text": torn}))) == ["caf\ufffd"]
