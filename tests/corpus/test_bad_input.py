@@ -161,7 +161,7 @@ def test_a_dead_link_that_goes_between_two_starts_costs_no_document(
 
 
 def test_work_of_a_longer_name_stays_and_one_builds_at_a_time(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), open_work(tmp_path / "wiki.zh", "x") as work:
+    with pytest.raises(KeyboardInterrupt), open_work(tmp_path / "wiki.zh", "x") as work:  # noqa: PT012
         (work.folder(0) / "chunk-000000.arrow").write_bytes(b"x")
         raise KeyboardInterrupt
     with open_work(tmp_path / "wiki", "y"):
