@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from foundling.core.log import logger
 from foundling.corpus import build as corpus_build
@@ -14,6 +15,8 @@ from foundling.train.recipe import Recipe, recipe_from
 from tests.tiny import recipe_data, write_texts
 
 torch.set_num_threads(1)  # xdist has a process for each core
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)  # a failure comes again
+settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -43,6 +43,9 @@ def test_the_source_waits_for_a_slow_consumer(monkeypatch: pytest.MonkeyPatch) -
     produced: list[int] = []
     got = engine.run_segment(lambda: batches(100, 1 << 18, produced), STEPS, True, 2)
     next(got)
+    limit = time.monotonic() + 20
+    while len(produced) < 2 and time.monotonic() < limit:
+        time.sleep(0.01)
     time.sleep(0.3)
     assert 2 <= len(produced) <= 12
     got.close()

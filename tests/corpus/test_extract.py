@@ -118,9 +118,9 @@ def test_anything_can_be_read() -> None:
     "html", ["<div>" * 50_000, "<ul><li><a href=x>y</a>" * 1000, "<!-- a -->" * 20_000 + "x", "\u3000\n" * 50_000]
 )
 def test_no_page_takes_forever(html: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     main_text(html)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real corpora (../shared/data/corpora) are not here")

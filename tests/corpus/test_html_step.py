@@ -65,10 +65,10 @@ def test_what_is_not_html_stays(text: str) -> None:
 
 @pytest.mark.parametrize("inside", ["a(", "`", "\n", " \n", "<!-- a -->", "<pre>", '"<b ', "a = ", "}", "@"])
 def test_no_text_takes_forever(inside: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     is_html(f"<p>{inside * 50_000}</p><b>x</b>")
     is_html(inside * 50_000 + "<p>x</p>")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_escaped_twice() -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -59,7 +60,7 @@ def whole(source: Path) -> tuple[dict[str, str], int]:
     return content(out), told[0]
 
 
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.97])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.97])
 def test_killed_once(source: Path, whole: tuple[dict[str, str], int], tmp_path: Path, share: float) -> None:
     out = tmp_path / "out"
     assert run(source, out, 1, round(share * whole[1])) is None
@@ -86,7 +87,7 @@ def test_killed_from_outside_with_workers(source: Path, whole: tuple[dict[str, s
     while build.poll() is None and len(list(tmp_path.glob(".out.*.work/0/chunk-*"))) < 4:
         time.sleep(0.002)
     build.kill()
-    build.wait()
+    assert build.wait() == -signal.SIGKILL, "it had ended before it was killed"
     assert run(source, out, 2, 0) is not None
     assert content(out) == whole[0]
 

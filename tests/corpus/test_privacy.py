@@ -220,7 +220,7 @@ def test_actions_and_masks() -> None:
 
 
 def test_linear_in_hostile_text() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for piece in (
         "http://",
         "www.a.",
@@ -237,7 +237,7 @@ def test_linear_in_hostile_text() -> None:
         "-----BEGIN PRIVATE KEY-----",
     ):
         cleaned(piece * (20_000 // len(piece)))
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4
 
 
 @pytest.mark.skipif(not CORPORA.exists(), reason=f"needs {CORPORA}")

@@ -41,6 +41,6 @@ def test_whitespace_counts_and_settings() -> None:
 
 
 def test_whitespace_is_linear_in_a_run_of_blanks() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     cleaned(" \n" + " " * 1_000_000 + "x")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1

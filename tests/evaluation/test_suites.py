@@ -151,7 +151,7 @@ def test_the_baseline_stands_beside_a_pseudo_perplexity_over_the_same_tokens(tmp
     (tmp_path / "a.txt").write_text(words(40, 1))
     tokenizer = tiny_tokenizer(VOCAB)
     ngram = Ngram.train(np.array(tokenizer.encode(words(3000, 3))), VOCAB, 2)
-    report = Pseudo(row_length=16).build().run(subject("bert", ngram), [tmp_path])
+    report = Pseudo(row_length=16).build().run(subject("bert", ngram), [tmp_path / "a.txt"])
     ids = np.array(tokenizer.encode(words(40, 1)))
     expected = math.exp(ngram.losses(ids, [END]).mean())  # pieces change nothing: each goes on where one ended
     assert report.figures["tokens"] == 40

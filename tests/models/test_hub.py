@@ -341,20 +341,22 @@ def test_the_card_has_front_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "named", "arguments"),
     [
-        ({"top": "masked"}, "AutoModelForMaskedLM"),
-        ({"top": "pretraining"}, "AutoModelForPreTraining"),
-        ({"top": "none"}, "AutoModel"),
-        ({"top": "none", "math": "modern"}, "AutoModel"),
-        ({"top": "masked", "math": "modern"}, "AutoModelForMaskedLM"),
+        ({"top": "masked"}, "AutoModelForMaskedLM", {}),
+        ({"top": "pretraining"}, "AutoModelForPreTraining", {}),
+        ({"top": "pooler"}, "AutoModel", {}),
+        ({"top": "none"}, "AutoModel", {"add_pooling_layer": False}),
+        ({"top": "none", "math": "modern"}, "AutoModel", {}),
+        ({"top": "masked", "math": "modern"}, "AutoModelForMaskedLM", {}),
     ],
 )
 def test_the_card_names_the_class_that_reads_all_and_draws_nothing(
-    tmp_path: Path, changes: dict[str, Any], named: str
+    tmp_path: Path, changes: dict[str, Any], named: str, arguments: dict[str, Any]
 ) -> None:
     save_model(tiny_model("bert", **changes), tmp_path / "model")
-    assert f"import {named}, " in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    _, told = getattr(transformers, named).from_pretrained(tmp_path / "model", output_loading_info=True)
-    always = {"pooler.dense.weight", "pooler.dense.bias"} if named == "AutoModel" else set()  # BertModel has one
-    assert set(told["missing_keys"]) <= always
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    given = "".join(f", {key}={value}" for key, value in arguments.items())
+    assert f'model = {named}.from_pretrained("PATH"{given})' in card
+    _, told = getattr(transformers, named).from_pretrained(tmp_path / "model", output_loading_info=True, **arguments)
+    assert not told["missing_keys"]

@@ -1,6 +1,5 @@
 """Word vectors as a family: files, a whole run, and another model that begins with what it wrote."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from foundling.train.prepare import prepare
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import Recipe
 from tests.tiny import FIRST_ORDINARY, tiny_model, tiny_tokenizer
+from tests.train.test_pretrain import stop_after
 
 Make = Callable[..., Recipe]
 WORDS: dict[str, Any] = {
@@ -70,11 +70,13 @@ def test_a_run_learns_words_and_another_begins_with_them(mode: str, tiny_recipe:
     torch.testing.assert_close(gpt.embedding.weight[ordinary], embedding[ordinary], rtol=1e-5, atol=1e-7)
 
 
-def test_a_resumed_run_is_the_same_to_the_bit(tiny_recipe: Make) -> None:
+def test_a_resumed_run_is_the_same_to_the_bit(tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {**WORDS, "train.length": "8 steps", "objective": "word2vec"}
     whole = pretrain(tiny_recipe(out="whole", **settings))
     cut = tiny_recipe(out="cut", **settings)
-    pretrain(cut)
-    shutil.rmtree(cut.folder / "checkpoint-8")
+    with monkeypatch.context() as patch:
+        stop_after(4, patch)
+        assert pretrain(cut).stop_signal == 15
+    (cut.folder / "vectors.txt").unlink(missing_ok=True)
     again = pretrain(cut, resume=True)
     assert (again.folder / "vectors.txt").read_bytes() == (whole.folder / "vectors.txt").read_bytes()

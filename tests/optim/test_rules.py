@@ -58,6 +58,7 @@ def theirs_after(net: nn.Module, make: Any) -> None:
             lambda g: torch.optim.SGD(g, lr=1e-2, momentum=0.9, nesterov=True),
         ),
         ("sgd", {"momentum": 0.0}, lambda groups: torch.optim.SGD(groups, lr=1e-2)),
+        ("adafactor", {}, lambda groups: torch.optim.Adafactor(groups, lr=1e-2)),
     ],
 )
 @pytest.mark.parametrize("decay", [0.0, 0.1])
@@ -103,6 +104,35 @@ def test_an_update_of_muon_is_orthogonal_and_of_adamws_size() -> None:
     assert abs(update.square().mean().sqrt().item() - 0.2) < 0.03
     values = torch.linalg.svdvals(update)
     assert values.max() / values.min() < 1.6
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("head_rows", [None, 4])
+def test_muon_is_momentum_made_orthogonal(nesterov: bool, head_rows: int | None) -> None:
+    """Its definition with an exact polar factor in the polynomial's place, head by head where rows are heads."""
+    ours, theirs = nets()
+    given = {"kind": "muon", "lr": 1e-2, "weight_decay": 0.1, "nesterov": nesterov, "steps": 12, "adamw": {"lr": 1e-2}}
+    config = load_part("optim", "muon").Config.model_validate({**given, "cautious": False})
+    muon = Optimizer(ours.named_parameters(), config, 1e-2, False, matrices={"*": head_rows})
+    train(ours, lambda: muon.step(1.0))
+    momenta = {p: torch.zeros_like(p) for p in theirs.parameters() if p.ndim == 2}
+    vectors = [p for p in theirs.parameters() if p.ndim < 2]
+    adamw = torch.optim.AdamW(vectors, lr=1e-2, betas=(0.9, 0.99), weight_decay=0.0)
+
+    def step() -> None:
+        with torch.no_grad():
+            for p, m in momenta.items():
+                m.lerp_(p.grad, 0.05)
+                mixed = p.grad.lerp(m, 0.95) if nesterov else m
+                heads = mixed.split(head_rows or len(p))
+                parts = [u @ v for u, _, v in (torch.linalg.svd(head, full_matrices=False) for head in heads)]
+                p.mul_(1 - 1e-3).sub_(1e-2 * torch.cat(parts) * 0.2 * max(parts[0].shape) ** 0.5)
+        adamw.step()
+        theirs.zero_grad()
+
+    train(theirs, step)
+    for one, two in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-3)
 
 
 def test_muon_leaves_what_is_no_matrix_to_adamw() -> None:

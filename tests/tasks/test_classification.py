@@ -39,7 +39,9 @@ def test_ten_examples_are_learnt_by_heart_and_answered_from_the_folder(tmp_path:
     answers = lm.predict(ROWS)
     assert [a["label"] for a in answers] == [row["label"] for row in ROWS]
     assert all(abs(sum(a["probabilities"].values()) - 1) < 1e-5 for a in answers)
-    assert answers[0] == lm.predict([ROWS[0]["text"]])[0]
+    alone = lm.predict([ROWS[0]["text"]])[0]
+    assert alone["label"] == answers[0]["label"]
+    assert alone["probabilities"] == pytest.approx(answers[0]["probabilities"], abs=3e-6)  # products of another size
     written = [json.loads(line) for line in (run.folder / "answers-dev.jsonl").read_text().splitlines()]
     assert [row["answer"] for row in written] == answers
 
@@ -294,7 +296,9 @@ def test_a_head_on_initial_weights_is_written_and_loaded(tmp_path: Path) -> None
         "train": {"length": "2 steps", "batch": "8 rows", "compile": False, "precision": "fp32"},
     }
     run = finetune(validate(FinetuneRecipe, data, "recipe"))
-    assert len(load(run.folder).predict(["w9 w12"])) == 1
+    (answer,) = load(run.folder).predict(["w9 w12"])
+    assert answer["label"] in ("a", "b", "c")
+    assert sum(answer["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_classifier_of_the_old_names_is_read(tmp_path: Path) -> None:

@@ -295,12 +295,23 @@ def test_seeds_of_other_data_are_not_taken_for_these(tmp_path: Path, files: dict
         finetune(given)
 
 
-def test_a_figure_that_the_first_examples_lack_may_choose(tmp_path: Path, files: dict[str, str]) -> None:
+def test_a_figure_that_the_first_examples_lack_may_choose(
+    tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [{"text": f"w{7 + i}", "label": "a"} for i in range(8)] + [{"text": "w20 w21", "label": "c"}]
     dev = str(write_rows(tmp_path / "sorted.jsonl", rows))
     changes = {"train.length": "2 steps", "task.dev": [dev], "task.test": [], "optimizer.lr": 1e-9}
+    limits: list[int | None] = []
+    real = Judge._figure
+
+    def figure(self: Judge, training: Training, limit: int | None) -> Any:
+        limits.append(limit)
+        return real(self, training, limit)
+
+    monkeypatch.setattr(Judge, "_figure", figure)
     run = finetune(made(tmp_path, files, **changes, **{"evaluate.metric": "f1/c"}))
     assert run.summary["finished"]
+    assert limits[:2] == [4, None], "all of dev is looked at where the first ones do not do"
     with pytest.raises(UserError, match="acuracy"):
         finetune(made(tmp_path, files, "other", **changes, **{"evaluate.metric": "acuracy"}))
 

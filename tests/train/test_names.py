@@ -11,9 +11,10 @@ from foundling.core.registry import load_part, part_names
 from foundling.train.recipe import Recipe
 
 NAMES: dict[str, str] = yaml.safe_load(files("foundling.core").joinpath("hf_names.yaml").read_text(encoding="utf-8"))
-PLANNED = ("peft.", "objective.mask_rate")
+PLANNED = ("peft.",)
 """Names of parts that are designed and not built."""
 PART_FOLDERS = {
+    "objective": ("objectives", "mlm"),
     "optimizer": ("optim", "adamw"),
     "schedule": ("optim.schedules", "wsd"),
     "tokenizer": ("tokenizers", "bpe"),

@@ -84,7 +84,7 @@ def test_a_signal_writes_a_checkpoint_and_resume_goes_on(
     assert status == expected, output
     assert "Traceback" not in output
     assert "--resume" in output
-    (stopped_at,) = {int(p.name[11:]) for p in checkpoints(folder)} - {50, 100}
+    stopped_at = int(checkpoints(folder)[-1].name[11:])
     assert stopped_at < 120
     pretrain(tiny_recipe("told", **keys), resume=True)
     whole = pretrain(tiny_recipe("whole", **keys))

@@ -1,13 +1,13 @@
 """Tuning: the best of a rung go on from their checkpoints, and what is best is held against what was there."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from foundling.cli.main import main
 from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.train import tune as module
@@ -17,29 +17,29 @@ from foundling.train.tune import tune, verdict_of
 from foundling.train.tune_recipe import TuneRecipe
 from foundling.train.tune_report import Outcome
 from tests.tasks.small import base_folder, write_rows
-from tests.tiny import recipe_data, write_texts
+from tests.tiny import recipe_data
 
 
 @pytest.fixture
-def recipe_file(tmp_path: Path) -> Path:
-    assert (
-        main(
-            [
-                "corpus",
-                "build",
-                str(write_texts(tmp_path / "texts", 60)),
-                "--out",
-                str(tmp_path / "corpus"),
-                "valid_fraction=0.2",
-            ]
-        )
-        == 0
-    )
-    tokenizer = ["tokenizer", "train", str(tmp_path / "corpus"), "--kind", "bpe", "--vocab-size", "300"]
-    assert main([*tokenizer, "--out", str(tmp_path / "tokenizer")]) == 0
-    data = recipe_data(tmp_path / "corpus", tmp_path / "tokenizer", tmp_path / "unused", **{"optimizer.lr": 1e-6})
+def recipe_file(tiny_corpus: Path, tiny_tokenizer: Path, tmp_path: Path) -> Path:
+    data = recipe_data(tiny_corpus, tiny_tokenizer, tmp_path / "unused", **{"optimizer.lr": 1e-6})
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
     return tmp_path / "tiny.yaml"
+
+
+@pytest.fixture
+def in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choices come one after another: which of them is drawn is Optuna's affair."""
+    real, drawn = module._suggested, Counter[str]()
+
+    def suggested(trial: Any, key: str, search: Any) -> Any:
+        found = real(trial, key, search)
+        if not search.choices:
+            return found
+        drawn[key] += 1
+        return search.choices[(drawn[key] - 1) % len(search.choices)]
+
+    monkeypatch.setattr(module, "_suggested", suggested)
 
 
 def made(recipe_file: Path, **changes: Any) -> TuneRecipe:
@@ -57,6 +57,7 @@ def made(recipe_file: Path, **changes: Any) -> TuneRecipe:
     return found
 
 
+@pytest.mark.usefixtures("in_turn")
 def test_good_settings_are_found_and_beat_the_recipe(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = tune(made(recipe_file))
     folder = recipe_file.parent / "search"
@@ -164,6 +165,7 @@ def test_searches_that_say_nothing(search: dict[str, Any], told: str) -> None:
         validate(TuneRecipe, {"name": "x", "recipe": "x.yaml", "search": search}, "tune")
 
 
+@pytest.mark.usefixtures("in_turn")
 def test_a_whole_run_of_fewer_steps_may_be_best(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def advance(recipe: TuneRecipe, trial: Any, part: int) -> None:
         trial.value, trial.steps = (1.0, 2) if trial.settings["train.batch"] == "16 rows" else (2.0, 8)

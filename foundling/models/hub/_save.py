@@ -89,6 +89,7 @@ def save_model(
         page = model_card(
             card, name=folder.resolve().name, facts=facts, num_parameters=num_parameters,
             pipeline=form.pipeline, auto_class=form.auto_class_of(config),
+            auto_arguments=form.auto_arguments_of(config),
         )  # fmt: skip
         write_text(temporary / "README.md", page)
         write_manifest(

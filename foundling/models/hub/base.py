@@ -5,7 +5,7 @@ and which weights of theirs make up which of ours; `load_model` and `save_model`
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -181,6 +181,10 @@ class Format(ABC):
     def auto_class_of(self, config: Any) -> str | None:
         """The class of transformers that reads all of a model of this config, and draws nothing besides."""
         return self.auto_class
+
+    def auto_arguments_of(self, config: Any) -> Mapping[str, Any]:
+        """What that class must be told besides, so that it draws nothing."""
+        return {}
 
     def file_name(self, config: Any, name: str) -> str:
         """What a weight is called in a file that is written for this config."""

@@ -5,6 +5,7 @@ config.json does not tell all: a file under the name BertForMaskedLM may hold th
 BERT on the hub does), one of BertModel may lack the pooler. So the weights in the file decide which heads there are.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -97,6 +98,9 @@ class Format(base.Format):
     def auto_class_of(self, config: Config) -> str:
         known = {"masked": "AutoModelForMaskedLM", "pretraining": self.auto_class}
         return known.get(config.top, "AutoModel")
+
+    def auto_arguments_of(self, config: Config) -> Mapping[str, Any]:
+        return {"add_pooling_layer": False} if config.top == "none" else {}
 
     def write_config(self, config: Config) -> dict[str, Any]:
         return {
