@@ -316,3 +316,59 @@ def test_a_classifier_of_the_old_names_is_read(tmp_path: Path) -> None:
     assert old.keys() != weights.keys()
     save_file(old, tmp_path / "theirs" / "model.safetensors", metadata={"format": "pt"})
     assert load(tmp_path / "theirs").predict(["w9 w12"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "labels"),
+    [
+        ("label", ["b", "a", "c", "b"]),
+        ("labels", [["a"], [], ["c", "b"], ["a", "b", "c"]]),
+        ("number", [1.5, -2.0, 0.25, 7.0]),
+    ],
+)
+def test_decoding_the_truth_gives_it(target: str, labels: list[Any]) -> None:
+    config = Config(train=("x",), target=target)  # type: ignore[arg-type]
+    examples = [config.example({"text": f"w{7 + i}", "label": label}, known=True) for i, label in enumerate(labels)]
+    body = tiny_model("bert").config
+    task = config.build(tiny_tokenizer(body.vocab_size), body, config.learn({"train": examples}))
+    rows = task.rows(examples)
+    if target == "label":
+        outputs = [20 * np.eye(3)[row.targets[0]] for row in rows]
+    elif target == "labels":
+        outputs = [40 * row.truth - 20 for row in rows]
+    else:
+        outputs = [row.truth for row in rows]
+    answers = task.decode(examples, rows, outputs)
+    found = [answer[target] for answer in answers]
+    wanted: Any = labels if target == "label" else [sorted(x) for x in labels] if target == "labels" else None
+    assert found == (
+        pytest.approx(labels, abs=1e-5)
+        if target == "number"
+        else [sorted(x) if target == "labels" else x for x in labels]
+    )
+
+
+@pytest.mark.parametrize(("asked", "ratio"), [("balanced", 3.0), ({"b": 5.0}, 5.0)])
+def test_class_weights_weigh_the_loss(asked: Any, ratio: float) -> None:
+    config = Config(train=("x",), class_weights=asked)
+    examples = [config.example({"text": f"w{7 + i}", "label": label}, known=True) for i, label in enumerate("aaab")]
+    body = tiny_model("bert").config
+    task = config.build(tiny_tokenizer(body.vocab_size), body, config.learn({"train": examples}))
+    logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    found = task.losses(logits, task.collate(task.rows(examples)))
+    plain = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 0, 0, 1]), reduction="none")
+    weights = found / plain
+    torch.testing.assert_close(weights[3] / weights[:3], torch.full((3,), ratio))
+    assert weights.mean().item() == pytest.approx(1.0, abs=1e-5), "over the training examples their mean is 1"
+    wrong = Config(train=("x",), class_weights={"d": 2.0})
+    with pytest.raises(UserError, match="class_weights must name labels"):
+        wrong.learn({"train": examples})
+
+
+def test_a_base_without_a_tokenizer_is_told(tmp_path: Path) -> None:
+    base = base_folder(tmp_path, "bert")
+    for file in base.glob("tokenizer*"):
+        file.unlink()
+    path = write_rows(tmp_path / "train.jsonl", ROWS)
+    with pytest.raises(UserError, match="tokenizer"):
+        finetune(recipe(tmp_path / "run", base, task(path), length="1 steps"))
