@@ -17,6 +17,7 @@ from foundling.models.hub import save_model
 from foundling.serve.load import load
 from foundling.tasks.base import RowFault, fitted_temperature
 from foundling.tasks.classification import Config, Example
+from foundling.tasks.folder import HeadedFormat
 from foundling.train.finetune import finetune
 from foundling.train.finetune_recipe import FinetuneRecipe
 from tests.tasks.small import FAMILIES, SHAPES, base_folder, recipe, write_rows
@@ -63,9 +64,16 @@ def test_transformers_reads_the_folder_and_computes_the_same_logits(tmp_path: Pa
         given = {"input_ids": torch.from_numpy(row.tokens)[None]}
         if name in ("bert", "xlnet"):
             given["token_type_ids"] = torch.from_numpy(row.segments)[None]
-        with torch.no_grad():
-            logits = theirs.eval()(**given).logits[0]
-        np.testing.assert_allclose(logits.numpy(), expected, atol=1e-5, rtol=1e-5)
+        logits = theirs.eval()(**given).logits[0]
+        np.testing.assert_allclose(logits.detach().numpy(), expected, atol=1e-5, rtol=1e-5)
+        logits.square().sum().backward()
+    lm.model(lm.task.collate(rows)).square().sum().backward()
+    gradients = {name: p.grad for name, p in theirs.named_parameters() if p.grad is not None}
+    for weight in HeadedFormat(lm.model.config).weights(lm.model.config):
+        grad = lm.model.get_parameter(weight.ours).grad
+        for their_name, part in zip(weight.theirs, weight.split(grad), strict=True):
+            torch.testing.assert_close(part, gradients.pop(their_name), atol=1e-5, rtol=1e-4, msg=their_name)
+    assert not [name for name, grad in gradients.items() if grad.abs().max() > 0]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -340,12 +348,10 @@ def test_decoding_the_truth_gives_it(target: str, labels: list[Any]) -> None:
         outputs = [row.truth for row in rows]
     answers = task.decode(examples, rows, outputs)
     found = [answer[target] for answer in answers]
-    wanted: Any = labels if target == "label" else [sorted(x) for x in labels] if target == "labels" else None
-    assert found == (
-        pytest.approx(labels, abs=1e-5)
-        if target == "number"
-        else [sorted(x) if target == "labels" else x for x in labels]
-    )
+    if target == "number":
+        assert found == pytest.approx(labels, abs=1e-5)
+    else:
+        assert found == (labels if target == "label" else [sorted(held) for held in labels])
 
 
 @pytest.mark.parametrize(("asked", "ratio"), [("balanced", 3.0), ({"b": 5.0}, 5.0)])
