@@ -10,6 +10,9 @@ runs ours and each peer once, each in a fresh process, so a slow minute hits all
 
 Before any figure, a parity gate (benchmarks/parity/FAMILY.py): from the same weights, our first loss and gradients must
 be those of transformers' model in fp32, and our bf16 loss must agree with it.
+
+On a GPU (`--device cuda`; auto takes one where there is one) memory is what torch allocated there at most, and the
+share of the matmul limit is the MFU against the card's own measured rate. The gate runs on the CPU.
 """
 
 import argparse
@@ -23,20 +26,26 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks._compare import child, interval
 from benchmarks.workloads import WORKLOADS, training_of
 from foundling.train.loop import training_step
+from foundling.train.machine import device_here
 
 
 def run_ours(
-    data_dir: Path, workload: str, steps: int, precision: str, compiled: bool, micro_batch: int
+    data_dir: Path, workload: str, steps: int, precision: str, compiled: bool, micro_batch: int, device: torch.device
 ) -> dict[str, Any]:
     """One contender's run in this process."""
-    training = training_of(data_dir, workload, precision, compiled, micro_batch)
+    on_gpu = device.type == "cuda"
+    training = training_of(data_dir, workload, precision, compiled, micro_batch, device=device)
     seconds, tokens, start = [], [], time.perf_counter()
     for _ in range(steps):
         before, seen = time.perf_counter(), training.num_tokens
         training_step(training)
+        if on_gpu:
+            torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - before)
         tokens.append(training.num_tokens - seen)
     skip = max(3, steps // 3)
@@ -49,11 +58,25 @@ def run_ours(
         "tokens_per_s": round(rate),
         "step_s": round(step, 3),
         "share_of_matmul_limit": round(rate * training.flops_per_token / training.precision.flops_per_second, 3),
-        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_gib": round(peak_bytes(device) / 2**30, 2),
         "loss": round(training.metrics["loss"], 3),
         "warm_s": round(sum(seconds[:skip]), 1),
         "total_s": round(time.perf_counter() - start, 1),
     }
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory so far: of the process, or on the GPU what torch allocated."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def device_of(name: str) -> torch.device:
+    """SystemExit: a GPU is asked for and there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda needs a CUDA device; there is none here: take --device cpu")
+    return device_here() if name == "auto" else torch.device(name)
 
 
 def parity(data_dir: Path, workload: str) -> dict[str, float]:
@@ -75,11 +98,13 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--micro-batch", type=int, default=8)
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--only", action="store_true", help="run ours once in this process and print its line")
     given = parser.parse_args()
+    device = device_of(given.device)
     if given.only:
         compiled = not given.no_compile
-        found = run_ours(given.data, given.workload, given.steps, given.precision, compiled, given.micro_batch)
+        found = run_ours(given.data, given.workload, given.steps, given.precision, compiled, given.micro_batch, device)
         print(json.dumps(found))
         return
     print(json.dumps({"parity": parity(given.data, given.workload)}), flush=True)

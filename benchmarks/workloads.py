@@ -41,11 +41,16 @@ WORKLOADS = {
     "gpt124": Workload(
         "gpt", {"layers": 12, "width": 768, "heads": 12, "math": "gpt2"}, {"kind": "causal"}, 512, 8, "bpe"
     ),
+    "gpt-1b": Workload(
+        "gpt", {"layers": 24, "width": 2048, "heads": 16, "math": "gpt2"}, {"kind": "causal"}, 1024, 16, "bpe"
+    ),
     "bert": Workload("bert", {"layers": 4, "width": 256, "heads": 4}, _PAIRS, 128, 64, "wp", _BERT_TOKENS),
     "bert-small": Workload("bert", {"layers": 4, "width": 512, "heads": 8}, _PAIRS, 128, 64, "wp", _BERT_TOKENS),
+    "bert-base": Workload("bert", {"layers": 12, "width": 768, "heads": 12}, _PAIRS, 128, 256, "wp", _BERT_TOKENS),
     "xlnet": Workload("xlnet", {"layers": 6, "width": 256, "heads": 4}, {"kind": "permutation"}, 128, 32, "bpe"),
+    "xlnet-base": Workload("xlnet", {"layers": 12, "width": 768, "heads": 12}, {"kind": "permutation"}, 512, 32, "bpe"),
 }
-"""All with vocabularies of 8,192."""
+"""All with vocabularies of 8,192; those of base size and more are for a GPU."""
 
 
 class _File:
@@ -80,11 +85,12 @@ def training_of(
     steps: int = 10**6,
     size: dict[str, Any] | None = None,
     rows: int | None = None,
+    device: torch.device = torch.device("cpu"),  # noqa: B008 - a constant
 ) -> Training:
     """A run over the memory-mapped tokens, at its first step: the loop's own, nothing made for the benchmark.
 
     method: optimizer and schedule. lr: the peak rate of its schedule, which is for so many steps. size, rows: instead
-    of the workload's.
+    of the workload's. device: what it is trained on.
     """
     work = WORKLOADS[name]
     tokenizer = tokenizer_of(data_dir, name)
@@ -101,7 +107,7 @@ def training_of(
         }
     )
     settings = Settings(work.row_length, rows or work.rows, micro_batch, steps, lr, precision, compiled)
-    return build(recipe, data, Path("none"), World(0, 1, torch.device("cpu"), None), settings)
+    return build(recipe, data, Path("none"), World(0, 1, device, None), settings)
 
 
 def tokenizer_of(data_dir: Path, name: str) -> Tokenizer:
