@@ -241,9 +241,14 @@ class Classification(HeadTask):
 
     def calibrate(self, model: Any, examples: Sequence[Example]) -> Facts:
         """The temperature at which probabilities of held-back examples are meant as they are said."""
-        if self.config.target != "label" or not examples:
+        if self.config.target == "number" or not examples:
             return {}
-        logits_RC = np.stack(self.outputs(model, self.rows(examples)))
+        rows = self.rows(examples)
+        logits_RC = np.stack(self.outputs(model, rows)).astype(np.float64)
+        if self.config.target == "labels":
+            held_RC = np.stack([row.truth for row in rows])
+            of_truth_RC = np.where(held_RC > 0, logits_RC, -logits_RC)  # the logit of what is true of each label
+            return {"temperature": round(fitted_temperature(lambda t: np.logaddexp(0, -of_truth_RC / t).mean()), 4)}
         truth_R = np.array([self._number[e.label] for e in examples])  # type: ignore[index]
 
         def nll(temperature: float) -> float:

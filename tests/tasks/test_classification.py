@@ -380,3 +380,17 @@ def test_a_base_without_a_tokenizer_is_told(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "train.jsonl", ROWS)
     with pytest.raises(UserError, match="tokenizer"):
         finetune(recipe(tmp_path / "run", base, task(path), length="1 steps"))
+
+
+def test_probabilities_of_several_labels_are_fitted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits three times as large as the chances that labels were drawn by."""
+    config = Config(train=("x",), target="labels")
+    rng = np.random.default_rng(0)
+    logits_RC = rng.normal(size=(600, 2))
+    held_RC = rng.random((600, 2)) < 1 / (1 + np.exp(-logits_RC))
+    labels = [[name for name, is_held in zip("ab", held, strict=True) if is_held] for held in held_RC]
+    examples = [config.example({"text": f"w{7 + i % 30}", "label": one}, known=True) for i, one in enumerate(labels)]
+    body = tiny_model("bert").config
+    task = config.build(tiny_tokenizer(body.vocab_size), body, config.learn({"train": examples}))
+    monkeypatch.setattr(task, "outputs", lambda model, rows: list(3 * logits_RC))
+    assert task.calibrate(None, examples)["temperature"] == pytest.approx(3, rel=0.2)
