@@ -246,7 +246,7 @@ class Classification(HeadTask):
         rows = self.rows(examples)
         logits_RC = np.stack(self.outputs(model, rows)).astype(np.float64)
         if self.config.target == "labels":
-            held_RC = np.stack([row.truth for row in rows])
+            held_RC = np.stack([row.truth for row in rows if row.truth is not None])
             of_truth_RC = np.where(held_RC > 0, logits_RC, -logits_RC)  # the logit of what is true of each label
             return {"temperature": round(fitted_temperature(lambda t: np.logaddexp(0, -of_truth_RC / t).mean()), 4)}
         truth_R = np.array([self._number[e.label] for e in examples])  # type: ignore[index]
