@@ -266,7 +266,8 @@ def test_texts_longer_than_a_row_are_told_once(caplog: pytest.LogCaptureFixture)
     task = Config(train=("x",), max_length=16).build(tiny_tokenizer(body.vocab_size), body, {"labels": ["a", "b"]})
     task.rows([Example("w7 w8")])
     assert "max_length" not in caplog.text
-    task.rows([Example("w7 " * 200), Example("w7")])
+    rows = task.rows([Example("w7 " * 34_000), Example("w7")])  # 100,000 characters
+    assert [len(row.tokens) for row in rows] == [16, 3]
     task.rows([Example("w7 " * 200)])
     assert caplog.text.count("1 of 2 texts have more than max_length = 16 tokens: their ends are not read") == 1
     assert "1 of 1" not in caplog.text

@@ -144,6 +144,11 @@ def test_an_empty_mask_is_an_error() -> None:
 def test_conversations_that_lose_turns_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
     task = made(max_length=24)
     turns = [turn(role, "w7 w8 w9") for role in ("user", "assistant") * 8]
+    long = [turn("user", "w7 " * 34_000), turn("assistant", "w8")]  # 100,000 characters
+    with pytest.raises(UserError, match="words of the assistant to learn"):
+        task.rows([task.config.example({"messages": long}, known=True)])
+    caplog.clear()
+    task = made(max_length=24)
     for _ in range(2):
         task.rows([task.config.example({"messages": turns}, known=True)])
     assert caplog.text.count("1 of 1 conversations have more than max_length = 24 tokens") == 1

@@ -131,7 +131,7 @@ def test_what_is_cut_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     task.rows([Example("w7 w8", ("w9",))])
     assert not caplog.text
     for _ in range(2):
-        task.rows([Example("w7 " * 20, ("w9 " * 20,)), Example("w7", ("w9",))])
+        task.rows([Example("w7 " * 34_000, ("w9 " * 34_000,)), Example("w7", ("w9",))])  # 100,000 characters
     assert caplog.text.count("1 of 2 sources have more than 7 tokens: their ends are not read") == 1
     assert caplog.text.count("1 of 2 targets have more than max_target = 3 tokens and an end") == 1
 
