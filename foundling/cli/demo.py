@@ -51,8 +51,7 @@ def demo(
     if text is not None and not text.exists():
         raise UserError("--text must be a folder or file that exists", got=str(text))
     console.print("[bold]foundling demo[/]: raw text to a language model that writes\n")
-    source = text or _python_text(out / "text")
-    finished = _train(source, out)
+    finished = _train(text, out)
     if not finished:
         _score(out, _PROMPTS if text is None else None)
     _tell(out, time.perf_counter() - started)
@@ -88,7 +87,7 @@ def _python_text(folder: Path) -> Path:
     return folder / "python"
 
 
-def _train(source: Path, out: Path) -> bool:
+def _train(text: Path | None, out: Path) -> bool:
     """Trains, goes on with a stopped training, or finds it finished (True)."""
     import torch
 
@@ -99,6 +98,7 @@ def _train(source: Path, out: Path) -> bool:
     from foundling.train.session import is_finished
     from foundling.train.state import checkpoints
 
+    source = text or out / "text" / "python"
     with _stage("machine") as said:
         precision = choose_precision("auto", device_here())
         threads = torch.get_num_threads()
@@ -122,6 +122,8 @@ def _train(source: Path, out: Path) -> bool:
         raise UserError(
             f"{out} must be new, or a demo's folder", got="something else, which stays", do="choose another --out"
         )
+    if text is None:
+        _python_text(out / "text")
     same = before is not None and not changed
     if changed:
         start_over(out)

@@ -134,6 +134,8 @@ def _config(suite: str, settings: list[str]) -> Any:
 
 
 def _subject(path: Path, lm: Any, suite: str, baseline: Any) -> "Subject":
+    from foundling.core.errors import UserError
+    from foundling.core.log import logger
     from foundling.evaluation.suites.base import Subject
     from foundling.evaluation.training_text import training_streams
     from foundling.serve.language_model import LanguageModel
@@ -142,7 +144,11 @@ def _subject(path: Path, lm: Any, suite: str, baseline: Any) -> "Subject":
     if suite != "task":
         scorer = lm.objective if hasattr(lm.objective, "text_batch") else None
     reads_on = isinstance(lm, LanguageModel)
-    streams = training_streams(path, lm.tokenizer)
+    try:
+        streams = training_streams(path, lm.tokenizer) if "perplexity" in suite else []
+    except UserError as error:
+        logger.warning("whether the texts were trained on is not known: %s", error)
+        streams = []
     return Subject(lm.model, lm.tokenizer, lm.config.max_positions, scorer, reads_on, baseline, lm.task, streams)
 
 

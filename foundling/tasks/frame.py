@@ -88,6 +88,8 @@ def _between(before: list[int], after: list[int], parts: Sequence[Sequence[int] 
     starts = len(before) + np.cumsum([0, *lengths[:-1]])
     pieces = [np.asarray(piece, dtype=np.int64) for piece in (before, *parts, after)]
     tokens = np.concatenate(pieces)
+    if not len(tokens):
+        raise UserError("a text must have a token", got="none: the tokenizer drops all its characters")
     segments = np.repeat(np.arange(len(parts)), lengths)
     segments = np.concatenate([np.zeros(len(before), np.int64), segments, np.full(len(after), len(parts) - 1)])
     return Framed(tokens, segments.astype(np.int64), tuple(starts.tolist()), len(tokens) - 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ class TaskData:
         return f"training example {number}: {str(self.task.describe(self.examples['train'][number]))[:200]}"
 
 
+@cache
+def _sha256_once(path: Path, written: int) -> str:
+    """Of a file as it was written then: seeds and trials share a base."""
+    return sha256_of(path)
+
+
 def prepare(recipe: FinetuneRecipe, folder: Path) -> TaskData:
     """Reads the files, learns the labels, trains the tokenizer where one is asked for, and makes rows."""
     config = recipe.task
@@ -73,7 +80,7 @@ def prepare(recipe: FinetuneRecipe, folder: Path) -> TaskData:
         tokenizer = _tokenizer_of(base_dir)
         body = base.config.body if isinstance(base, TaskModel) else base.config
         files = sorted(path for path in base_dir.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
-        inputs["base"] = hash_of({path.name: sha256_of(path) for path in files})
+        inputs["base"] = hash_of({path.name: _sha256_once(path, path.stat().st_mtime_ns) for path in files})
     else:
         assert recipe.model is not None
         base, tokenizer = None, _tokenizer(recipe, folder, examples["train"], inputs)

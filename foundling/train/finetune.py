@@ -164,6 +164,10 @@ def _several_seeds(recipe: FinetuneRecipe, resume: bool) -> Run:
     for seed in range(recipe.seed, recipe.seed + recipe.seeds):
         own = folder / f"seed-{seed}"
         single = recipe.model_copy(update={"seed": seed, "seeds": 1, "out": str(own)})
+        if is_finished(own, single) and not checkpoints(own):  # removed to make room; what it learnt of is not known
+            logger.info("seed %d: finished already", seed)
+            runs.append(Run(own))
+            continue
         logger.info("seed %d of %d to %d", seed, recipe.seed, recipe.seed + recipe.seeds - 1)
         goes_on = is_finished(own, single) or (resume and bool(checkpoints(own)))  # of the same data, or it is refused
         runs.append(run_recipe(single, Finetuning(), resume=goes_on))

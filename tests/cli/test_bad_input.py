@@ -347,6 +347,6 @@ def test_the_demo_takes_nobody_elses_folder(fails: Callable[..., str], tmp_path:
     assert (tmp_path / "text" / "mine.txt").read_text() == "mine"
     (tmp_path / "run" / "model").mkdir(parents=True)
     (tmp_path / "run" / "manifest.json").write_text("{}")
-    told = fails("demo", "--text", str(tmp_path / "text"), "--out", str(tmp_path / "run"))
-    assert "must be new, or a demo's folder" in told
-    assert (tmp_path / "run" / "manifest.json").exists()
+    for given in ([], ["--text", str(tmp_path / "text")]):
+        assert "must be new, or a demo's folder" in fails("demo", *given, "--out", str(tmp_path / "run"))
+        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["manifest.json", "model"]
