@@ -69,8 +69,8 @@ def test_compiled_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_native_cross_entropy", lambda dtype: None)
     for per_buffer, per_chunk in ((100, 100), (10, 3)):
         cut(monkeypatch, per_buffer, per_chunk)
-        assert_same(compiled=True, atol=2e-6)
-        assert_same(compiled=True, atol=4e-6, shape=SHAPES[3])
+        for shape in SHAPES:
+            assert_same(compiled=True, atol=4e-6, shape=shape)
 
 
 needs_native = pytest.mark.skipif(
@@ -82,20 +82,28 @@ needs_native = pytest.mark.skipif(
 def test_native_is_not_native(monkeypatch: pytest.MonkeyPatch) -> None:
     for per_buffer, per_chunk in ((100, 100), (10, 3)):
         cut(monkeypatch, per_buffer, per_chunk)
-        assert_same(compiled=True, atol=2e-6)
+        for shape in SHAPES:
+            assert_same(compiled=True, atol=2e-6, shape=shape)
 
 
 @needs_native
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_native_kernel_is_torch_s(dtype: torch.dtype, with_bias: bool) -> None:
+def test_native_kernel_is_torch_s(dtype: torch.dtype, with_bias: bool, shape: Shape) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = (torch.randn(5, 1003, generator=generator) * 20).to(dtype)
     bias = torch.randn(1003, generator=generator).to(dtype) if with_bias else None
     targets = torch.randint(0, 1003, (5, 1), generator=generator)
     found, wanted = logits.clone(), logits.clone()
-    loss = module._to_gradient_natively_(found, bias, targets, 0.25)
-    torch.testing.assert_close(loss, module._to_gradient_(wanted, bias, targets, 0.25), atol=0, rtol=1e-6)
+    loss = module._to_gradient_natively_(found, bias, targets, 0.25, shape)
+    shape_3 = torch.tensor([shape.smoothing, shape.gamma, shape.z])
+    by_torch = (
+        module._to_gradient_(wanted, bias, targets, 0.25)
+        if shape.is_plain
+        else module._to_shaped_gradient_(wanted, bias, targets, 0.25, shape_3)
+    )
+    torch.testing.assert_close(loss, by_torch, atol=0, rtol=1e-6)
     torch.testing.assert_close(found, wanted, atol=1e-7, rtol=1e-5 if dtype == torch.float32 else 2**-7)
 
 
@@ -104,7 +112,7 @@ def test_native_kernel_is_torch_s(dtype: torch.dtype, with_bias: bool) -> None:
 def test_native_kernel_hides_nothing(poison: float) -> None:
     logits = torch.zeros(2, 50)
     logits[1, 33] = poison
-    assert module._to_gradient_natively_(logits, None, torch.tensor([[3], [4]]), 1.0).isnan()
+    assert module._to_gradient_natively_(logits, None, torch.tensor([[3], [4]]), 1.0, PLAIN).isnan()
     assert logits[1].isnan().all()
     assert logits[0].isfinite().all()
 

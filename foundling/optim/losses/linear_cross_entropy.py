@@ -72,13 +72,15 @@ def _to_gradient_(logits_CV: Tensor, bias_V: Tensor | None, targets_C1: Tensor, 
 
 
 def _to_shaped_gradient_(
-    logits_CV: Tensor, bias_V: Tensor | None, targets_C1: Tensor, scale: float, smoothing: float, gamma: float, z: float
+    logits_CV: Tensor, bias_V: Tensor | None, targets_C1: Tensor, scale: float, shape_3: Tensor
 ) -> Tensor:
-    """The same for other losses.
+    """The same for other losses; shape_3: smoothing, gamma and z (a tensor, since torch compiles no power of a number
+    that is not fixed).
 
     With q = log p of the target, the loss is f(q) = -(1 - p)^gamma q, whose gradient by a logit is f'(q) (hit - p);
     smoothing adds log Z less the mean logit, the z-loss log(Z)^2.
     """
+    smoothing, gamma, z = shape_3.unbind()
     x = logits_CV.float()
     if bias_V is not None:
         x = x + bias_V.float()
@@ -108,12 +110,14 @@ _to_shaped_gradient_compiled = compile_lazily(_to_shaped_gradient_)
 def _native_cross_entropy(dtype: torch.dtype) -> Callable[..., Any] | None:
     """The kernel of `linear_cross_entropy.cpp` for logits of a type, where the machine has it."""
     names = {torch.bfloat16: "cross_entropy_bf16", torch.float32: "cross_entropy_fp32"}
-    argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 2 + [ctypes.c_float]
+    argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 2 + [ctypes.c_float] * 4
     return native_kernel(Path(__file__).with_suffix(".cpp"), names[dtype], argtypes) if dtype in names else None
 
 
-def _to_gradient_natively_(logits_CV: Tensor, bias_V: Tensor | None, targets_C1: Tensor, scale: float) -> Tensor:
-    """`_to_gradient_` in C++."""
+def _to_gradient_natively_(
+    logits_CV: Tensor, bias_V: Tensor | None, targets_C1: Tensor, scale: float, shape: Shape
+) -> Tensor:
+    """Both in C++."""
     kernel = _native_cross_entropy(logits_CV.dtype)
     bias = None if bias_V is None else bias_V.to(logits_CV.dtype).contiguous()
     assert kernel is not None
@@ -121,18 +125,18 @@ def _to_gradient_natively_(logits_CV: Tensor, bias_V: Tensor | None, targets_C1:
     assert targets_C1.is_contiguous()
     losses = torch.empty(logits_CV.shape[0], dtype=torch.float32)
     where = (logits_CV.data_ptr(), None if bias is None else bias.data_ptr(), targets_C1.data_ptr(), losses.data_ptr())
-    kernel(*where, *logits_CV.shape, scale)
+    kernel(*where, *logits_CV.shape, scale, shape.smoothing, shape.gamma, shape.z)
     return losses.sum()
 
 
 def _kernel(shape: Shape, compiled: bool, logits: Tensor) -> Callable[..., Tensor]:
     """What turns a chunk's logits into their gradient, given its bias, targets and scale."""
+    if logits.device.type == "cpu" and _native_cross_entropy(logits.dtype) is not None:
+        return partial(_to_gradient_natively_, shape=shape)
     if shape.is_plain:
-        if logits.device.type == "cpu" and _native_cross_entropy(logits.dtype) is not None:
-            return _to_gradient_natively_
         return _to_gradient_compiled if compiled else _to_gradient_
-    shaped = _to_shaped_gradient_compiled if compiled else _to_shaped_gradient_
-    return partial(shaped, smoothing=shape.smoothing, gamma=shape.gamma, z=shape.z)
+    shape_3 = torch.tensor([shape.smoothing, shape.gamma, shape.z], device=logits.device)
+    return partial(_to_shaped_gradient_compiled if compiled else _to_shaped_gradient_, shape_3=shape_3)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
