@@ -6,10 +6,10 @@ seen the whole word. Long texts are read in windows that overlap.
 """
 
 # Shapes: R = rows, M = places that the head reads, K = words of a text that have tokens, N = those of several texts,
-# C = tags.
+# C = tags, S = entities found.
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self
@@ -29,7 +29,7 @@ from foundling.objectives.base import Scale
 from foundling.optim.losses import crf
 from foundling.optim.losses.base import ClassLossConfig
 from foundling.optim.losses.crf import Transitions
-from foundling.tasks.base import Facts, HeadTask, Measured, RowFault, TaskConfig
+from foundling.tasks.base import Facts, HeadTask, Measured, RowFault, TaskConfig, fitted_temperature
 from foundling.tasks.fields import field_of, has_field
 from foundling.tasks.labels import learn_labels
 from foundling.tasks.overlap import tell_overlap
@@ -194,6 +194,18 @@ def _span(given: Any) -> Entity:
     return given[0], given[1], given[2]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Entities of several texts."""
+
+    examples: list[int]
+    """The text of each."""
+    entities: list[Entity]
+    """Which they are, by word."""
+    scores: Callable[[float], np.ndarray]
+    """A temperature -> the probability of each: that its words have its tags and that it goes no further, fp64 [S]."""
+
+
 class Ner(HeadTask):
     loss_of_rows: ClassVar[bool] = False
     config: Config
@@ -278,8 +290,7 @@ class Ner(HeadTask):
 
     def answers(self, model: Any, examples: Sequence[Example]) -> list[dict[str, Any]]:
         rows = self.rows(examples)
-        chain = model.head.chain() if self.config.crf else None
-        return self.decode(examples, rows, self.outputs(model, rows), chain)
+        return self.decode(examples, rows, self.outputs(model, rows), self._chain(model))
 
     def decode(
         self,
@@ -292,37 +303,65 @@ class Ner(HeadTask):
 
         chain: what a crf has learnt of the order of tags.
         """
-        found: list[list[tuple[Entity, float]]] = [[] for _ in examples]
-        if rows:
-            words_N = np.concatenate([row.words for row in rows if isinstance(row, WordRow)])
-            of_N = np.repeat([row.example for row in rows], [len(row.places) for row in rows])
-            numbers, firsts = np.unique(of_N, return_index=True)
-            bounds = [*firsts.tolist(), len(of_N)]
-            scores_NC = torch.from_numpy(np.concatenate(outputs))
-            if chain is None:
-                scores_NC = scores_NC.log_softmax(-1)
-            given = scores_NC, torch.tensor(bounds), self._held_to_scheme(chain)
-            path_N, marginals_NC = crf.viterbi(*given)[0].numpy(), crf.marginals(*given).numpy()
-            for number, span in zip(numbers.tolist(), map(slice, bounds, bounds[1:]), strict=True):
-                found[number] = list(self._found(path_N[span], marginals_NC[span], words_N[span]))
-        return [self._answer(example, own) for example, own in zip(examples, found, strict=True)]
+        found = self._found(rows, outputs, chain)
+        scores = found.scores(self.facts.get("temperature", 1.0)).tolist()
+        said: list[list[tuple[Entity, float]]] = [[] for _ in examples]
+        for number, entity, score in zip(found.examples, found.entities, scores, strict=True):
+            said[number].append((entity, score))
+        return [self._answer(example, own) for example, own in zip(examples, said, strict=True)]
 
-    def _held_to_scheme(self, chain: Transitions | None) -> Transitions:
+    def calibrate(self, model: Any, examples: Sequence[Example]) -> Facts:
+        """The temperature at which the entities found in held-back texts are as often right as their scores say."""
+        rows = self.rows(examples)
+        found = self._found(rows, self.outputs(model, rows), self._chain(model))
+        right_S = np.array(
+            [entity in (examples[k].entities or ()) for k, entity in zip(found.examples, found.entities, strict=True)],
+            dtype=bool,
+        )
+        if right_S.all() or not right_S.any():
+            return {}
+
+        def nll(temperature: float) -> float:
+            scores_S = found.scores(temperature)
+            return -float(np.log(np.maximum(1e-12, np.where(right_S, scores_S, 1 - scores_S))).mean())
+
+        return {"temperature": round(fitted_temperature(nll), 4)}
+
+    def _chain(self, model: Any) -> Transitions | None:
+        chain: Transitions | None = model.head.chain() if self.config.crf else None
+        return chain
+
+    def _found(self, rows: Sequence[TaskRow], outputs: Sequence[np.ndarray], chain: Transitions | None) -> "_Found":
+        """The entities of the best sequence of tags over each text."""
+        if not rows:
+            return _Found([], [], lambda _: np.zeros(0))
+        words_N = np.concatenate([row.words for row in rows if isinstance(row, WordRow)])
+        of_N = np.repeat([row.example for row in rows], [len(row.places) for row in rows])
+        numbers, firsts = np.unique(of_N, return_index=True)
+        bounds = [*firsts.tolist(), len(of_N)]
+        scores_NC, bounds_R1, held = torch.from_numpy(np.concatenate(outputs)), torch.tensor(bounds), self._held(chain)
+        path_N = crf.viterbi(scores_NC, bounds_R1, held)[0]
+        examples, places = [], []
+        for number, start, end in zip(numbers.tolist(), bounds, bounds[1:], strict=False):
+            for first, after, label in entities_of([self.tags[tag] for tag in path_N[start:end].tolist()]):
+                examples.append(number)
+                places.append((start + first, start + after, label))
+        first_S, after_S = (torch.tensor([place[k] for place in places], dtype=torch.int64) for k in range(2))
+        longer_S = torch.tensor([self._number[f"I-{x}" if x else "I"] for *_, x in places], dtype=torch.int64)
+
+        def sure(temperature: float) -> np.ndarray:
+            at = scores_NC / temperature, bounds_R1, path_N, first_S, after_S, held.at(temperature), longer_S
+            return crf.span_probabilities(*at).double().numpy().clip(0, 1)
+
+        entities = [(int(words_N[first]), int(words_N[after - 1]) + 1, label) for first, after, label in places]
+        return _Found(examples, entities, sure)
+
+    def _held(self, chain: Transitions | None) -> Transitions:
         """Scores of the order of whole texts' tags, on the CPU; of a linear head only what the scheme forbids."""
         parts = [torch.zeros(mask.shape) for mask in self._allowed]
         if chain is not None:
             parts = [part.detach().cpu() for part in (chain.between_CC, chain.start_C, chain.end_C)]
         return Transitions(*parts).allowing(*self._allowed)
-
-    def _found(
-        self, path_K: np.ndarray, marginals_KC: np.ndarray, words_K: np.ndarray
-    ) -> Iterator[tuple[Entity, float]]:
-        """Entities of a text by word, each with the probability of its least sure word, the end among them."""
-        for first, after, label in entities_of([self.tags[tag] for tag in path_K]):
-            sure = marginals_KC[np.arange(first, after), path_K[first:after]].min()
-            if after < len(path_K):
-                sure = min(sure, 1 - marginals_KC[after, self._number[f"I-{label}" if label else "I"]])
-            yield (int(words_K[first]), int(words_K[after - 1]) + 1, label), float(sure)
 
     def _answer(self, example: Example, found: Sequence[tuple[Entity, float]]) -> dict[str, Any]:
         entities = []

@@ -77,7 +77,7 @@ class Finetuning:
                     recipe, samples, width=data.model_config.width,
                     flops_per_token=model.flops_per_token(samples.row_length),
                     mean_tokens=sum(row.num_tokens for row in data.rows) / len(data.rows),
-                    data_size=world.data_size, device=world.device,
+                    num_sides=1 if data.task.family != "seq2seq" else 2, data_size=world.data_size, device=world.device,
                 )
             )  # fmt: skip
         freeze(model, recipe.train)
@@ -110,12 +110,15 @@ class Finetuning:
 
 
 def _finish(training: Training, model: Any) -> None:
-    """The best weights, measured on everything that there is, and written."""
+    """The best weights, measured on everything that there is, and written. Of a run that was told to stop they are
+    not measured: that can take minutes, and it goes on later."""
     data, folder = training.data, training.folder
     task, seconds, wall = data.task, training.clock.seconds(), training.clock.wall()
-    task.facts |= task.calibrate(model, data.examples.get("dev", []))
+    stopped = training.stop_signal is not None and not training.is_at_its_end
     judged, answered = {}, {}
-    for split in ("dev", "test"):
+    if not stopped:
+        task.facts |= task.calibrate(model, data.examples.get("dev", []))
+    for split in () if stopped else ("dev", "test"):
         if split in data.examples:
             answered[split] = task.answers(model, data.examples[split])
             judged[split] = judge(task.measured(data.examples[split], answered[split]), with_intervals=True)
@@ -136,7 +139,7 @@ def _summary(training: Training, judged: dict[str, Judgement], seconds: float, w
     """seconds: of training alone; wall: with the evaluations on the way."""
     metrics, settings = training.metrics, training.settings
     return {
-        "finished": training.ends_early or training.step >= settings.total_steps,
+        "finished": training.is_at_its_end,
         "steps": training.step,
         "seed": training.recipe.seed,
         "best_step": training.best.step if training.best else training.step,

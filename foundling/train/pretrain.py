@@ -78,7 +78,7 @@ def _summary(training: Training) -> dict[str, Any]:
         for prefix in ("valid/", "average/")
     )
     return {
-        "finished": training.step >= settings.total_steps,
+        "finished": training.is_at_its_end,
         "steps": training.step,
         "tokens": training.num_tokens,
         "seconds": round(training.clock.seconds(), 3),

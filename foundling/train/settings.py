@@ -155,10 +155,12 @@ def settle_examples(
     width: int,
     flops_per_token: float,
     mean_tokens: float,
+    num_sides: int,
     data_size: int,
     device: torch.device,
 ) -> Settings:
-    """Settings of a new fine-tuning, whose rows differ in length. mean_tokens: of a row."""
+    """Settings of a new fine-tuning, whose rows differ in length. mean_tokens: of a row. num_sides: among how many
+    stacks of layers a row's tokens are parted, 2 of an encoder-decoder."""
     batch_rows = int(recipe.train.batch.value)
     if batch_rows % data_size or batch_rows < 1:
         raise UserError("train.batch in examples must be a multiple of the processes", got=f"{batch_rows}, {data_size}")
@@ -171,7 +173,7 @@ def settle_examples(
     settings = Settings(
         row_length=rows.row_length,
         batch_rows=batch_rows,
-        micro_batch_rows=_micro_batch_rows(recipe, rows.row_length, batch_rows // data_size, device),
+        micro_batch_rows=min(batch_rows // data_size, _most_rows(recipe, rows.row_length // num_sides, device)),
         total_steps=total_steps,
         lr=_peak_lr(recipe, dial.default_finetuning_lr(width, pretrained=recipe.base is not None), width),
         precision=precision.name,
@@ -249,9 +251,14 @@ def _phases(
 
 def _micro_batch_rows(recipe: Recipe | FinetuneRecipe, row_length: int, rows_here: int, device: torch.device) -> int:
     """The largest divisor of this process's rows within the limit, so that all micro-batches have one shape."""
+    limit = min(rows_here, _most_rows(recipe, row_length, device))
+    return max(d for d in range(1, limit + 1) if rows_here % d == 0)
+
+
+def _most_rows(recipe: Recipe | FinetuneRecipe, row_length: int, device: torch.device) -> int:
+    """Rows that are computed at once at most."""
     wanted = recipe.train.micro_batch
-    limit = max(1, _MICRO_BATCH_TOKENS[device.type] // row_length) if wanted == "auto" else wanted
-    return max(d for d in range(1, min(limit, rows_here) + 1) if rows_here % d == 0)
+    return max(1, _MICRO_BATCH_TOKENS[device.type] // max(1, row_length)) if wanted == "auto" else wanted
 
 
 def _compiled(recipe: Recipe | FinetuneRecipe, seconds: float, precision: str, device: torch.device) -> bool:

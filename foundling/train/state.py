@@ -112,6 +112,11 @@ class Training:
         return self.trainee.model
 
     @property
+    def is_at_its_end(self) -> bool:
+        """Whether no step is left, not even to a run that is resumed."""
+        return self.ends_early or self.step >= self.settings.total_steps
+
+    @property
     def rows(self) -> Samples:
         """The order with the longest rows: the only one, where the recipe has no phases."""
         return max(self.samples, key=lambda samples: samples.row_length)

@@ -161,6 +161,18 @@ def test_the_probability_of_a_span_is_that_of_the_sequences_with_its_tags(constr
     first_S, end_S = torch.tensor(spans).unbind(1)
     found = crf.span_probabilities(emissions, bounds, tags, first_S, end_S, transitions)
     assert found.tolist() == pytest.approx(wanted, rel=1e-6)
+    not_after = torch.arange(len(spans)) % emissions.shape[1]
+    closed = []
+    for (first, end), tag in zip(spans, not_after.tolist(), strict=True):
+        row = next(row for row in rows_of(bounds) if row.start <= first < row.stop)
+        every, scores = paths(emissions[row], transitions)
+        inside = (every[:, first - row.start : end - row.start] == tags[first:end]).all(1)
+        if end < row.stop:
+            inside &= every[:, end - row.start] != tag
+        closed.append(scores.softmax(0)[inside].sum().item())
+    found = crf.span_probabilities(emissions, bounds, tags, first_S, end_S, transitions, not_after)
+    assert found.tolist() == pytest.approx(closed, rel=1e-6)
+    assert closed != wanted
     none = crf.span_probabilities(emissions, bounds, tags, first_S[:0], end_S[:0], transitions)
     assert none.shape == (0,)
 

@@ -111,6 +111,30 @@ def test_resumed_is_uninterrupted_to_the_bit(
     assert kept[0] == kept[1]
 
 
+def test_what_is_told_to_stop_is_not_measured_until_it_is_at_its_end(
+    tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = finetune(made(tmp_path, files, "whole"))
+    run_of = Judge.on_step
+
+    def told(self: Judge, training: Training) -> None:
+        run_of(self, training)
+        if training.step == 5:
+            training.stop_signal = 15
+
+    monkeypatch.setattr(Judge, "on_step", told)
+    part = finetune(made(tmp_path, files, "part"))
+    monkeypatch.setattr(Judge, "on_step", run_of)
+    assert part.stop_signal == 15
+    assert not part.summary["finished"]
+    assert not {"dev", "test"} & part.summary.keys()
+    assert not list(part.folder.glob("answers-*"))
+    assert "stopped after step 5" in (part.folder / "report.html").read_text(encoding="utf-8")
+    resumed = finetune(made(tmp_path, files, "part"), resume=True)
+    for key in ("finished", "steps", "best_step", "dev", "test", "facts"):
+        assert resumed.summary[key] == whole.summary[key], key
+
+
 def trained_names(tmp_path: Path, files: dict[str, str], **changes: Any) -> set[str]:
     """Weights that a run of a few steps changed."""
     run = finetune(

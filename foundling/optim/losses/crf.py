@@ -57,6 +57,10 @@ class Transitions:
         """The same scores in another type."""
         return Transitions(self.between_CC.to(dtype), self.start_C.to(dtype), self.end_C.to(dtype))
 
+    def at(self, temperature: float) -> "Transitions":
+        """The same scores divided by a temperature."""
+        return Transitions(self.between_CC / temperature, self.start_C / temperature, self.end_C / temperature)
+
 
 def negative_log_likelihood(
     emissions_MC: Tensor, bounds_R1: Tensor, tags_M: Tensor, transitions: Transitions
@@ -101,11 +105,13 @@ def span_probabilities(
     first_S: Tensor,
     end_S: Tensor,
     transitions: Transitions,
+    not_after_S: Tensor | None = None,
 ) -> Tensor:
     """Probability that all words of a span have their tags, whatever stands around it: fp32 [S], without gradients.
 
     That of an entity's words is how sure the entity is. Words `first` to `end` - 1, counted over M, lie in one row.
-    tags_M: int64, read within the spans.
+    tags_M: int64, read within the spans. not_after_S: int64, a tag that the word behind the span, where its row has
+    one, must not have: one that would make the entity longer.
     """
     bounds_R1, device = bounds_R1.long(), emissions_MC.device
     row_S = torch.searchsorted(bounds_R1[1:].contiguous(), first_S.contiguous(), right=True)
@@ -117,6 +123,9 @@ def span_probabilities(
     inside_W = (word_W >= first_S[span_W]) & (word_W < end_S[span_W])
     others_WC = torch.arange(emissions_MC.shape[1], device=device) != tags_M[word_W, None]
     held_WC = emissions_MC[word_W].masked_fill(inside_W[:, None] & others_WC, -torch.inf)
+    if not_after_S is not None:
+        (behind_B,) = torch.where(word_W == end_S[span_W])
+        held_WC[behind_B, not_after_S[span_W[behind_B]]] = -torch.inf
     if _crf_kernel.serves(held_WC, *transitions.scores):
         held_S = _crf_kernel.log_partition(held_WC, span_bounds, None, transitions.scores)
     else:
