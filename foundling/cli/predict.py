@@ -3,7 +3,9 @@
 Examples come as in the task's files (JSON lines, CSV, Parquet, ...); from standard input (-) as JSON lines, or as
 plain lines where the task reads one text.
 
-Example: foundling predict runs/hotel-reviews --input reviews.jsonl --out answers.jsonl
+task.KEY=VALUE changes a setting of the task for these answers: abstain_below, beams, num_answers, fields, ...
+
+Example: foundling predict runs/hotel-reviews --input reviews.jsonl --out answers.jsonl task.abstain_below=0.6
 """
 
 import json
@@ -19,18 +21,22 @@ import typer
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A fine-tuned run or its model folder.")],
     input: Annotated[str, typer.Option(metavar="FILE", help="Examples; - reads JSON lines from standard input.")],
+    settings: Annotated[list[str] | None, typer.Argument(help="task.key=value ...", metavar="[KEY=VALUE ...]")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answers there, whole or not at all.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Write each example's own fields before its answer.")] = False,
 ) -> None:
     """Writes an answer for each example to standard output, or to a file."""
+    from foundling.core.config import override
     from foundling.core.errors import UserError
     from foundling.core.files import write_text
     from foundling.serve.load import load
     from foundling.tasks.files import read_records
 
-    loaded = load(model)
+    if wrong := [one for one in settings or () if not one.startswith("task.")]:
+        raise UserError("a setting must be one of the task, task.KEY=VALUE", got=wrong[0])
+    loaded = load(model, task=override({}, settings or ()).get("task"))
     if loaded.task is None:
         raise UserError("MODEL must be fine-tuned for a task", got=str(model), do="foundling finetune makes one")
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):

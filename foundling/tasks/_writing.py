@@ -65,6 +65,9 @@ class WritingConfig(TaskConfig):
 
     families: ClassVar[tuple[str, ...]] = ("seq2seq", "gpt")
     roles: ClassVar[tuple[str, str]] = ("source", "target")
+    later: ClassVar[tuple[str, ...]] = (
+        *TaskConfig.later, "max_target", "beams", "length_penalty", "normalization", "num_answers",
+    )  # fmt: skip
 
     @field_validator("prompt")
     @classmethod

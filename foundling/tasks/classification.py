@@ -65,6 +65,7 @@ class Config(TaskConfig):
 
     metric: ClassVar[str] = "accuracy"
     families: ClassVar[tuple[str, ...]] = ("bert", "gpt", "xlnet")
+    later: ClassVar[tuple[str, ...]] = (*TaskConfig.later, "abstain_below")
 
     @model_validator(mode="after")
     def _settings_fit_the_target(self) -> Self:

@@ -67,6 +67,7 @@ class Config(TaskConfig):
 
     metric: ClassVar[str] = "perplexity"
     families: ClassVar[tuple[str, ...]] = ("gpt",)
+    later: ClassVar[tuple[str, ...]] = (*TaskConfig.later, "max_answer", "beams")
 
     def example(self, data: Mapping[str, Any], *, known: bool) -> Example:
         if has_field(data, "messages", self.fields):

@@ -220,16 +220,24 @@ def _said_by_transformers(folder: Path, body_format: str) -> TaskFile:
     return TaskFile(task=resolved(task), facts=facts, model=shape)
 
 
-def load_task(folder: Path, *, dtype: torch.dtype = torch.float32) -> tuple[Task, nn.Module]:
+def load_task(
+    folder: Path, *, dtype: torch.dtype = torch.float32, settings: Mapping[str, Any] | None = None
+) -> tuple[Task, nn.Module]:
     """The task, which knows its tokenizer, and the model of a folder that `save_task` wrote, or transformers with a
-    head that we know. UserError: see `load_model`."""
+    head that we know. settings: instead of the task's own, where answering can change them (`TaskConfig.later`).
+    UserError: settings that it cannot, and see `load_model`."""
     path, known = folder / TASK_FILE, _class_in(folder)
     if path.is_file() or known is None:
         said: TaskFile = validate(TaskFile, read_json(path), str(path))
     else:
         said = _said_by_transformers(folder, known[0])
     config = load_part(FOLDER, str(said.task.get("kind"))).Config
-    task_config: TaskConfig = validate(config, said.task, str(path))
+    if wrong := sorted((settings or {}).keys() - set(config.later)):
+        raise UserError(
+            f"of task {said.task['kind']}, answering can change {', '.join(sorted(config.later))}",
+            got=", ".join(wrong),
+        )
+    task_config: TaskConfig = validate(config, {**said.task, **(settings or {})}, str(path))
     model: Any = load_model(folder, dtype=dtype, form=None if said.model is None else _form(said))
     tokenizer = load_tokenizer(folder)
     body = model.config.body if isinstance(model, TaskModel) else model.config

@@ -93,8 +93,12 @@ class Config(TaskConfig):
     overlap: Annotated[Count, Field(ge=0)] = 128
     """Tokens that neighbouring windows of a long text share; at most half of a window."""
 
+    abstain_below: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Entities whose probability is below it are not told, in [0, 1)."""
+
     metric: ClassVar[str] = "f1"
     families: ClassVar[tuple[str, ...]] = ("bert", "gpt", "xlnet")
+    later: ClassVar[tuple[str, ...]] = (*TaskConfig.later, "overlap", "abstain_below")
 
     @model_validator(mode="after")
     def _one_loss(self) -> Self:
@@ -307,11 +311,14 @@ class Ner(HeadTask):
         scores = found.scores(self.facts.get("temperature", 1.0)).tolist()
         said: list[list[tuple[Entity, float]]] = [[] for _ in examples]
         for number, entity, score in zip(found.examples, found.entities, scores, strict=True):
-            said[number].append((entity, score))
+            if score >= self.config.abstain_below:
+                said[number].append((entity, score))
         return [self._answer(example, own) for example, own in zip(examples, said, strict=True)]
 
     def calibrate(self, model: Any, examples: Sequence[Example]) -> Facts:
         """The temperature at which the entities found in held-back texts are as often right as their scores say."""
+        if not examples:
+            return {}
         rows = self.rows(examples)
         found = self._found(rows, self.outputs(model, rows), self._chain(model))
         right_S = np.array(

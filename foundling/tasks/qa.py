@@ -79,6 +79,7 @@ class Config(TaskConfig):
 
     metric: ClassVar[str] = "f1"
     families: ClassVar[tuple[str, ...]] = ("bert", "gpt", "xlnet")
+    later: ClassVar[tuple[str, ...]] = (*TaskConfig.later, "stride", "longest_answer", "num_answers")
 
     def example(self, data: Mapping[str, Any], *, known: bool) -> Example:
         question, context = (field_of(data, role, self.fields) for role in ("question", "context"))

@@ -15,7 +15,8 @@ import numpy as np
 
 from foundling.core.registry import load_part
 from foundling.evaluation.judge import FOLDER as METRICS
-from foundling.evaluation.metrics.calibration import Bin
+from foundling.evaluation.metrics.calibration import Bin, reliability_curve
+from foundling.evaluation.metrics.calibration import Config as Calibration
 from foundling.tasks.tags import Entity, entities_of
 
 Row = Mapping[str, Any]
@@ -141,13 +142,16 @@ def _one_label(rows: Sequence[Row]) -> Cases:
 
 def _label_sets(rows: Sequence[Row]) -> Cases:
     sets = [(set(row["label"]), set(row["answer"]["labels"])) for row in rows]
-    cases = []
+    cases, probabilities, right = [], list[float](), list[bool]()
     for row, (true, said) in zip(rows, sets, strict=True):
         p = row["answer"]["probabilities"]
+        probabilities += p.values()
+        right += [label in true for label in p]
         mistakes = [p[label] for label in said - true] + [1 - p.get(label, 0.0) for label in true - said]
         sure = max(mistakes, default=None)
         cases.append(Case(_read(row), _listed(sorted(true)), _listed(sorted(said)), float(true == said), sure))
-    return Cases(cases, "share with all labels right", 1.0, _percent, labels=_counts(sets))
+    curve = _curve(probabilities, right)
+    return Cases(cases, "share with all labels right", 1.0, _percent, labels=_counts(sets), curve=curve)
 
 
 def _number(rows: Sequence[Row]) -> Cases:
@@ -160,28 +164,35 @@ def _number(rows: Sequence[Row]) -> Cases:
 
 
 def _tags(rows: Sequence[Row]) -> Cases:
-    cases, pairs, sets = [], [], []
+    cases, pairs, sets, sure, right = [], [], [], [], []
     for row in rows:
         true, said = (set(entities_of(side["tags"])) for side in (row, row["answer"]))
         sets.append((true, said))
         spans = [{(first, after): label for first, after, label in side} for side in (true, said)]
         pairs += [(spans[0].get(at, NOTHING), spans[1].get(at, NOTHING)) for at in sorted({*spans[0], *spans[1]})]
         words = row["answer"].get("words") or row["tokens"]
-        scores = [e["score"] for e in row["answer"].get("entities", ()) if _span(e) not in true]
+        found = row["answer"].get("entities", ())
+        sure += [e["score"] for e in found]
+        right += [_span(e) in true for e in found]
+        scores = [e["score"] for e in found if _span(e) not in true]
         shown = _entities(true, words), _entities(said, words)
         cases.append(Case(_read(row), *shown, score=float(true == said), confidence=max(scores, default=None)))
     matrix = confusion(pairs) if pairs else None
-    return Cases(cases, "share with all entities right", 1.0, _percent, matrix, _counts(sets))
+    curve = _curve(sure, right)
+    return Cases(cases, "share with all entities right", 1.0, _percent, matrix, _counts(sets), curve)
 
 
 def _answered(rows: Sequence[Row]) -> Cases:
     golds, said = [row["answers"] for row in rows], [row["answer"]["answer"] for row in rows]
     scores = _each("squad", golds, said, "f1")
+    sure = [row["answer"].get("score") for row in rows]
     cases = [
-        Case(_read(row), _listed(gold, "no answer"), text or "no answer", score, row["answer"].get("score"))
-        for row, gold, text, score in zip(rows, golds, said, scores, strict=True)
+        Case(_read(row), _listed(gold, "no answer"), text or "no answer", score, one)
+        for row, gold, text, score, one in zip(rows, golds, said, scores, sure, strict=True)
     ]
-    return Cases(cases, "F1", 1.0, lambda score: f"{score:.3f}")
+    exact = _each("squad", golds, said, "exact_match")
+    curve = [] if None in sure else _curve(sure, [score == 1.0 for score in exact])
+    return Cases(cases, "F1", 1.0, lambda score: f"{score:.3f}", curve=curve)
 
 
 def _written(rows: Sequence[Row]) -> Cases:
@@ -218,6 +229,11 @@ def _each(metric: str, golds: Sequence[Any], said: Sequence[Any], figure: str) -
     """A metric's figure of each example alone."""
     scored = load_part(METRICS, metric).Config().build().score(golds, said)
     return [scored.figures(np.array([number]))[figure] for number in range(len(said))]
+
+
+def _curve(sure: Sequence[float], right: Sequence[bool]) -> list[Bin]:
+    """The reliability curve of answers that come with a probability of being right."""
+    return reliability_curve(np.array(sure), np.array(right, dtype=np.float64), Calibration()) if sure else []
 
 
 def _counts(sets: Sequence[tuple[set[Any], set[Any]]]) -> list[LabelCounts]:

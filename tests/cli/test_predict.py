@@ -1,12 +1,18 @@
-"""What `predict` reads from standard input: JSON or plain lines, whole characters, a byte order mark or none."""
+"""What `predict` reads from standard input: JSON or plain lines, whole characters, a byte order mark or none; and what
+may be told it of the task."""
 
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from foundling.cli.main import main
 from foundling.cli.predict import _lines
 from foundling.core.errors import UserError
+from foundling.train.finetune import finetune
+from tests.tasks.small import base_folder, recipe, write_rows
 
 
 @pytest.mark.parametrize(
@@ -32,3 +38,47 @@ def test_lines_are_json_or_texts(given: bytes, read: list[Any]) -> None:
 def test_a_line_that_is_neither_is_told_by_number(given: bytes, fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         list(_lines(io.BytesIO(given)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier that has hardly learnt, and examples whose text has a name of their own."""
+    folder = tmp_path_factory.mktemp("models")
+    rows = [{"text": f"w{7 + i} w{8 + i}", "label": "ab"[i % 2]} for i in range(8)]
+    given = {"kind": "classification", "train": str(write_rows(folder / "rows.jsonl", rows))}
+    finetune(recipe(folder / "run", base_folder(folder, "bert"), given, length="1 steps"))
+    write_rows(folder / "reviews.jsonl", [{"review": row["text"]} for row in rows])
+    return folder
+
+
+def answers_of(folder: Path, *settings: str) -> list[dict[str, Any]]:
+    out = folder / "answers.jsonl"
+    asked = ["predict", str(folder / "run"), "--input", str(folder / "reviews.jsonl"), "--out", str(out)]
+    assert main([*asked, "task.fields={text: review}", *settings]) == 0
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_task_s_settings_can_be_told_for_these_answers(folder: Path) -> None:
+    plain, unsure = answers_of(folder), answers_of(folder, "task.abstain_below=0.99")
+    assert {one["label"] for one in plain} <= {"a", "b"}
+    assert {one["label"] for one in unsure} == {None}
+    assert [one["probabilities"] for one in unsure] == [one["probabilities"] for one in plain]
+
+
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        ("abstain_below=0.5", "a setting must be one of the task, task.KEY=VALUE; got abstain_below=0.5"),
+        ("task.class_weights=balanced", "answering can change abstain_below, fields, format; got class_weights"),
+        ("task.beams=2", "answering can change abstain_below, fields, format; got beams"),
+        ("task.abstain_below=2", "abstain_below"),
+    ],
+)
+def test_what_answering_cannot_change_is_told(
+    folder: Path, setting: str, fault: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["predict", str(folder / "run"), "--input", str(folder / "rows.jsonl")]
+    assert main([*asked, setting]) == 2
+    told = " ".join(capfd.readouterr().err.split())
+    assert fault in told
+    assert "Traceback" not in told

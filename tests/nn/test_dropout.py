@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from foundling.nn import dropout as module
 from foundling.nn.dropout import draws, dropout
 from foundling.objectives.base import Scale
 from foundling.parallel.apply import compile_blocks
@@ -32,13 +33,46 @@ def test_a_value_is_dropped_by_chance_and_the_others_grow() -> None:
     assert torch.equal(layer.eval()(torch.ones(9)), torch.ones(9))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_dropped_has_no_gradient_and_no_pattern(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer, x = dropout(0.3), torch.ones(400, 1000, dtype=dtype, requires_grad=True)
+    first, second = layer(x), layer(x)
+    (gradient,) = torch.autograd.grad(first, x, torch.ones_like(x))
+    assert torch.equal(gradient, first)
+    dropped = (first.detach() == 0).float()
+    for other in ((second == 0).float(), dropped.roll(1), dropped.roll(64), dropped.roll(1, 0)):
+        assert (dropped * other).mean().item() == pytest.approx(0.09, abs=0.005)
+    assert dropped.mean(0).std().item() == pytest.approx((0.21 / 400) ** 0.5, rel=0.1)
+
+
+def test_threads_and_layout_change_nothing() -> None:
+    layer, x = dropout(0.3), torch.rand(64, 100)
+    outs = []
+    for threads, given in ((1, x), (2, x), (2, x.t().contiguous().t())):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        outs.append(layer(given))
+        torch.set_num_threads(before)
+    assert torch.equal(outs[0], outs[1])
+    assert torch.equal(outs[0], outs[2])
+
+
+def test_torch_s_own_serves_where_there_is_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_kernel", lambda dtype: None)
+    out = dropout(0.2)(torch.ones(100_000))
+    assert (out == 0).float().mean().item() == pytest.approx(0.2, abs=0.01)
+    assert (dropout(0.2)(torch.ones(100_000, dtype=torch.float64)) == 0).any()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_stands_on_the_embedding_and_on_each_sum(family: str) -> None:
     model = tiny_model(family, dropout=0.3)
     seen: list[Tensor] = []
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.register_forward_hook(lambda _, args, out: seen.append((out[args[0] != 0] == 0).float().mean()))
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.register_forward_hook(lambda _, args, out: seen.append((out[args[0] != 0] == 0).float().mean()))
     loss_of(model, family)
     assert len(seen) == SITES[family]
     shares = torch.stack(seen)

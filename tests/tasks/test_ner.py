@@ -15,6 +15,7 @@ from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.evaluation.judge import judge
 from foundling.models.hub import save_model
+from foundling.optim.losses.crf import Transitions
 from foundling.serve.load import load
 from foundling.tasks.base import RowFault
 from foundling.tasks.model import TaskShape
@@ -189,6 +190,54 @@ def test_windows_answer_as_the_whole_text_where_the_model_sees_all_that_it_needs
             np.testing.assert_allclose(
                 [e["score"] for e in one["entities"]], [e["score"] for e in other["entities"]], atol=2e-5
             )
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_entities_are_as_often_right_as_they_say(crf: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model that says 97 % and is right in three of four cases."""
+    task = task_of(crf=crf)
+    random = np.random.default_rng(0)
+    rows = [{"tokens": ["w7", "w8", "w9"], "tags": ["O", "B-place", "O"]} for _ in range(400)]
+    right = random.random(400) < 0.75
+    logits = [np.zeros((3, len(task.tags)), dtype=np.float32) for _ in rows]
+    for one, is_right in zip(logits, right, strict=True):
+        one[[0, 2], task.tags.index("O")] = 9.0
+        one[1, task.tags.index("B-place" if is_right else "B-person")] = 5.0
+    monkeypatch.setattr(task, "outputs", lambda model, rows: logits)
+    chain = Transitions(torch.zeros(5, 5), torch.zeros(5), torch.zeros(5)) if crf else None
+    monkeypatch.setattr(task, "_chain", lambda model: chain)
+    examples = [task.config.example(row, known=True) for row in rows]
+    before = task.answers(None, examples)
+    assert before[0]["entities"][0]["score"] > 0.95
+    task.facts |= task.calibrate(None, examples)
+    after = task.answers(None, examples)
+    scores = [answer["entities"][0]["score"] for answer in after]
+    assert np.mean(scores) == pytest.approx(right.mean(), abs=0.01)
+    assert [said(one) for one in after] == [said(one) for one in before], "the answers are the same"
+    assert task_of().calibrate(None, []) == {}
+
+
+def test_an_entity_is_as_sure_as_its_words_and_its_end_together() -> None:
+    """By hand, over the sequences of two words' tags that the scheme allows."""
+    task = task_of()
+    example = task.config.example({"tokens": ["w7", "w8"]}, known=False)
+    logits = np.random.default_rng(1).normal(size=(2, 5)).astype(np.float32)
+    logits[0, task.tags.index("B-person")] = 4.0
+    logits[1, task.tags.index("O")] = 2.0
+    (answer,) = task.decode([example], task.rows([example]), [logits])
+    assert answer["tags"] == ["B-person", "O"]
+    scores = {
+        (a, b): float(np.exp(logits[0, i] + logits[1, j]))
+        for i, a in enumerate(task.tags)
+        for j, b in enumerate(task.tags)
+        if not a.startswith("I-") and (not b.startswith("I-") or a[2:] == b[2:])
+    }
+    alone = sum(x for (a, b), x in scores.items() if a == "B-person" and b != "I-person")
+    sure = answer["entities"][0]["score"]
+    assert sure == pytest.approx(alone / sum(scores.values()), abs=2e-6)
+    for least, tags in ((sure - 1e-3, ["B-person", "O"]), (sure + 1e-3, ["O", "O"])):
+        doubtful = task_of(abstain_below=least)
+        assert doubtful.decode([example], doubtful.rows([example]), [logits])[0]["tags"] == tags
 
 
 def test_an_answer_keeps_to_the_scheme() -> None:

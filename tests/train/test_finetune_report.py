@@ -126,6 +126,8 @@ def test_entities_are_confused_by_type_and_with_nothing() -> None:
     assert case.text == "Ada saw New York and Rome"
     assert case.said == "PER: Ada; PER: saw; ORG: New York"
     assert case.confidence == 0.7, "of the likeliest mistake"
+    points = [(one.confidence, one.accuracy, one.num_examples) for one in found.curve]
+    assert points == [(0.4, 0.0, 1), (0.7, 0.0, 1), (0.99, 1.0, 1)], "entities that are right, by their probability"
 
 
 def test_the_worst_are_wrong_and_sure() -> None:
@@ -161,6 +163,18 @@ def test_answers_of_every_shape_have_a_worst_one(rows: list[dict[str, Any]], tex
     found = cases_of(rows)
     assert found is not None
     assert (found.worst(1)[0].text, found.worst(1)[0].said) == (text, said)
+
+
+def test_answers_and_labels_have_a_reliability_curve() -> None:
+    qa = [
+        {"question": "q", "context": "c", "answers": ["the sea"], "answer": {"answer": said, "score": sure}}
+        for said, sure in (("sea", 0.9), ("a sea here", 0.5))
+    ]
+    labels = [{"text": "x", "label": ["a"], "answer": {"labels": ["a"], "probabilities": {"a": 0.9, "b": 0.3}}}]
+    for rows, expected in ((qa, [(0.5, 0.0), (0.9, 1.0)]), (labels, [(0.3, 0.0), (0.9, 1.0)])):
+        found = cases_of(rows)
+        assert found is not None
+        assert [(one.confidence, one.accuracy) for one in found.curve] == expected
 
 
 def test_lengths_fall_into_groups_that_hold_all() -> None:

@@ -104,25 +104,29 @@ class CalibrationScored:
 
     def curve(self, index_N: np.ndarray | None = None) -> list[Bin]:
         """The reliability curve: the bins that hold answers, from the least confident on."""
-        confidence_N, right_N = self.confidence_N, self.right_N
-        if index_N is not None:
-            confidence_N, right_N = confidence_N[index_N], right_N[index_N]
-        bin_N = np.searchsorted(self._upper_bounds(confidence_N), confidence_N, side="left")
-        number_B = np.bincount(bin_N)
-        sums = [np.bincount(bin_N, each) for each in (confidence_N, right_N)]
-        return [
-            Bin(float(confidence / number), float(right / number), int(number))
-            for confidence, right, number in zip(*sums, number_B, strict=True)
-            if number
-        ]
+        chosen = slice(None) if index_N is None else index_N
+        return reliability_curve(self.confidence_N[chosen], self.right_N[chosen], self.config)
 
-    def _upper_bounds(self, confidence_N: np.ndarray) -> np.ndarray:
-        """The highest confidence of each bin but the last."""
-        bins = self.config.bins
-        if self.config.binning == "equal_width":
-            return np.linspace(0, 1, bins + 1)[1:-1]
-        last = np.ceil(len(confidence_N) * np.arange(1, bins) / bins).astype(np.int64) - 1
-        return np.sort(confidence_N)[np.maximum(last, 0)]
+
+def reliability_curve(confidence_N: np.ndarray, right_N: np.ndarray, config: Config) -> list[Bin]:
+    """Of answers with a confidence in 0 .. 1 that are right (1) or wrong (0): the bins that hold some, from the least
+    confident on."""
+    bin_N = np.searchsorted(_upper_bounds(confidence_N, config), confidence_N, side="left")
+    number_B = np.bincount(bin_N)
+    sums = [np.bincount(bin_N, each) for each in (confidence_N, right_N)]
+    return [
+        Bin(float(confidence / number), float(right / number), int(number))
+        for confidence, right, number in zip(*sums, number_B, strict=True)
+        if number
+    ]
+
+
+def _upper_bounds(confidence_N: np.ndarray, config: Config) -> np.ndarray:
+    """The highest confidence of each bin but the last."""
+    if config.binning == "equal_width":
+        return np.linspace(0, 1, config.bins + 1)[1:-1]
+    last = np.ceil(len(confidence_N) * np.arange(1, config.bins) / config.bins).astype(np.int64) - 1
+    return np.sort(confidence_N)[np.maximum(last, 0)]
 
 
 def _row(gold: str, answer: Any) -> tuple[float, float, float, float]:
