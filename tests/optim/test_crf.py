@@ -143,7 +143,7 @@ def test_marginals_are_sums_over_the_sequences_with_the_tag(constrain: Constrain
     torch.testing.assert_close(found, wanted.float(), atol=1e-7, rtol=1e-6)
 
 
-def test_the_probability_of_a_span_is_that_of_the_sequences_with_its_tags(constrain: Constrain) -> None:
+def test_the_probability_of_a_span_is_that_of_the_sequences_with_its_tags(constrain: Constrain, recursion: str) -> None:
     emissions, bounds, raw = chain(seed=3)
     transitions = constrain(raw)
     tags = some_tags(emissions, bounds, transitions)

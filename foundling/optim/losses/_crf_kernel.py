@@ -131,6 +131,15 @@ def marginals(emissions_MC: Tensor, bounds_R1: Tensor, scores: Scores) -> Tensor
     return recursion.gradients(torch.ones_like(recursion.found_R))[0]
 
 
+def log_ahead(emissions_MC: Tensor, bounds_R1: Tensor, scores: Scores) -> Tensor:
+    """log of what stands before a word and at it, by its tag, less some number of each word: fp64 [M, C]."""
+    recursion = _Recursion.of(emissions_MC, bounds_R1, None, scores, keep=True)
+    assert recursion.kept is not None
+    ahead_MC = recursion.kept[0][:, : recursion.shape[1]]
+    in_logs_M = recursion.in_logs_R.repeat_interleave(recursion.bounds_R1.diff())
+    return torch.where(in_logs_M[:, None], ahead_MC, ahead_MC.log())
+
+
 def viterbi(emissions_MC: Tensor, bounds_R1: Tensor, scores: Scores) -> tuple[Tensor, Tensor]:
     """The likeliest tags, int64 [M], and their score [R], in the emissions' type: fp32 or fp64."""
     emissions_MC = emissions_MC.contiguous()

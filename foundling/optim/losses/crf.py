@@ -12,6 +12,7 @@ On CPU all of it is C++ (_crf_kernel.py), row by row, in the same two ways, each
 
 # Shapes: M = words of all rows, R = rows, C = tags, S = spans. P = M: places, words in the order of the steps.
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,17 +85,7 @@ def log_partition(emissions_MC: Tensor, bounds_R1: Tensor, transitions: Transiti
 
 def marginals(emissions_MC: Tensor, bounds_R1: Tensor, transitions: Transitions) -> Tensor:
     """Probability of each tag for each word, over all sequences of its row, fp32 [M, C], without gradients."""
-    if _crf_kernel.serves(emissions_MC, *transitions.scores):
-        return _crf_kernel.marginals(emissions_MC, bounds_R1, transitions.scores).float()
-    layout, emissions_MC = _Layout.of(bounds_R1), emissions_MC.detach()
-    with torch.no_grad():
-        messages = _messages(emissions_MC, layout, transitions)
-    if messages is not None:
-        return messages.marginals().float()
-    with torch.enable_grad():
-        emissions_MC = emissions_MC.double().requires_grad_()
-        total = _log_partition_of_logarithms(emissions_MC, layout, transitions).sum()
-    return torch.autograd.grad(total, emissions_MC)[0].float()
+    return _marginals(emissions_MC, bounds_R1, transitions).float()
 
 
 @torch.no_grad()
@@ -113,25 +104,29 @@ def span_probabilities(
     tags_M: int64, read within the spans. not_after_S: int64, a tag that the word behind the span, where its row has
     one, must not have: one that would make the entity longer.
     """
-    bounds_R1, device = bounds_R1.long(), emissions_MC.device
-    row_S = torch.searchsorted(bounds_R1[1:].contiguous(), first_S.contiguous(), right=True)
-    lengths_S = bounds_R1.diff()[row_S]
-    span_bounds = torch.cat([lengths_S.new_zeros(1), lengths_S.cumsum(0)])
-    # A copy of its row for each span, W words, in which the span's words have no other tag.
-    span_W = torch.arange(len(row_S), device=device).repeat_interleave(lengths_S)
-    word_W = torch.arange(len(span_W), device=device) + (bounds_R1[row_S] - span_bounds[:-1])[span_W]
-    inside_W = (word_W >= first_S[span_W]) & (word_W < end_S[span_W])
-    others_WC = torch.arange(emissions_MC.shape[1], device=device) != tags_M[word_W, None]
-    held_WC = emissions_MC[word_W].masked_fill(inside_W[:, None] & others_WC, -torch.inf)
+    # From the last word backwards, P(tag | the tag behind it) follows from what stands before both: so a span costs its
+    # own words alone, however long its row is.
+    ahead_MC = _log_ahead(emissions_MC, bounds_R1, transitions)
+    marginals_MC, between_CC = _marginals(emissions_MC, bounds_R1, transitions), transitions.between_CC.double()
+
+    def before(word_W: Tensor, tag_W: Tensor, next_W: Tensor) -> Tensor:
+        """log P(tag of a word | tag of the next one)."""
+        all_WC = ahead_MC[word_W] + between_CC.t()[next_W]
+        return all_WC.gather(1, tag_W[:, None])[:, 0] - all_WC.logsumexp(1)
+
+    last_S = end_S - 1
+    steps_S = last_S - first_S
+    span_W = torch.arange(len(first_S), device=first_S.device).repeat_interleave(steps_S)
+    word_W = torch.arange(len(span_W), device=first_S.device) + (first_S - steps_S.cumsum(0) + steps_S)[span_W]
+    inside_W = before(word_W, tags_M[word_W], tags_M[word_W + 1])
+    inside_S = ahead_MC.new_zeros(len(first_S)).index_add(0, span_W, inside_W)
+    last_p_S = marginals_MC[last_S, tags_M[last_S]]
     if not_after_S is not None:
-        (behind_B,) = torch.where(word_W == end_S[span_W])
-        held_WC[behind_B, not_after_S[span_W[behind_B]]] = -torch.inf
-    if _crf_kernel.serves(held_WC, *transitions.scores):
-        held_S = _crf_kernel.log_partition(held_WC, span_bounds, None, transitions.scores)
-    else:
-        held_S = _log_partition_of_logarithms(held_WC.double(), _Layout.of(span_bounds), transitions)
-    all_R = _log_partition(emissions_MC, bounds_R1, transitions)
-    return (held_S - all_R[row_S]).exp().float()
+        (open_B,) = torch.where(~torch.isin(end_S, bounds_R1))
+        at_B, tag_B = end_S[open_B], not_after_S[open_B]
+        longer_B = marginals_MC[at_B, tag_B] * before(at_B - 1, tags_M[at_B - 1], tag_B).exp()
+        last_p_S = last_p_S.index_add(0, open_B, longer_B.nan_to_num(0.0), alpha=-1)
+    return (inside_S.exp() * last_p_S).clamp(0, 1).float()
 
 
 @torch.no_grad()
@@ -255,6 +250,30 @@ def _log_partition(emissions_MC: Tensor, bounds_R1: Tensor, transitions: Transit
     return _log_partition_of_steps(emissions_MC, _Layout.of(bounds_R1), transitions)
 
 
+def _marginals(emissions_MC: Tensor, bounds_R1: Tensor, transitions: Transitions) -> Tensor:
+    """Probability of each tag for each word, fp64 [M, C]."""
+    if _crf_kernel.serves(emissions_MC, *transitions.scores):
+        return _crf_kernel.marginals(emissions_MC, bounds_R1, transitions.scores)
+    layout, emissions_MC = _Layout.of(bounds_R1), emissions_MC.detach()
+    with torch.no_grad():
+        messages = _messages(emissions_MC, layout, transitions)
+    if messages is not None:
+        return messages.marginals()
+    with torch.enable_grad():
+        emissions_MC = emissions_MC.double().requires_grad_()
+        total = _log_partition_of_logarithms(emissions_MC, layout, transitions).sum()
+    return torch.autograd.grad(total, emissions_MC)[0]
+
+
+def _log_ahead(emissions_MC: Tensor, bounds_R1: Tensor, transitions: Transitions) -> Tensor:
+    """log of what stands before a word and at it, by its tag, less some number of each word: fp64 [M, C]."""
+    if _crf_kernel.serves(emissions_MC, *transitions.scores):
+        return _crf_kernel.log_ahead(emissions_MC, bounds_R1, transitions.scores)
+    layout = _Layout.of(bounds_R1)
+    steps = list(_ahead_in_logarithms(emissions_MC.double(), layout, transitions))
+    return torch.cat(steps)[layout.place_M] if steps else emissions_MC.double()
+
+
 def _log_partition_of_steps(emissions_MC: Tensor, layout: _Layout, transitions: Transitions) -> Tensor:
     """The same, the steps of all rows together."""
     with torch.no_grad():
@@ -267,21 +286,26 @@ def _log_partition_of_steps(emissions_MC: Tensor, layout: _Layout, transitions: 
 
 def _log_partition_of_logarithms(emissions_MC: Tensor, layout: _Layout, transitions: Transitions) -> Tensor:
     """log Z of any scores, fp64 [R], by autograd: the forward recursion as it is written. emissions_MC: fp64."""
+    end_C = transitions.end_C.double().clamp(min=_FORBIDDEN)
+    ahead_NC, ended = emissions_MC[:0], []
+    for ahead in _ahead_in_logarithms(emissions_MC, layout, transitions):
+        ended.append(ahead_NC[len(ahead) :])
+        ahead_NC = ahead
+    last_NC = torch.cat([ahead_NC, *reversed(ended)])
+    return layout.to_rows(torch.logsumexp(last_NC + end_C, 1))
+
+
+def _ahead_in_logarithms(emissions_MC: Tensor, layout: _Layout, transitions: Transitions) -> Iterator[Tensor]:
+    """After each step, of the rows that have it: log of what stands before its word and at it, by its tag."""
     emissions_PC = emissions_MC.clamp(min=_FORBIDDEN)[layout.word_P]
-    transitions = transitions.to(torch.float64)
-    between_CC, start_C, end_C = (
-        x.clamp(min=_FORBIDDEN) for x in (transitions.between_CC, transitions.start_C, transitions.end_C)
-    )
+    between_CC, start_C = (x.double().clamp(min=_FORBIDDEN) for x in (transitions.between_CC, transitions.start_C))
     ahead_NC = emissions_PC[:0]
-    ended = []
     for step, (first, end) in enumerate(layout.steps):
         if step == 0:
             ahead_NC = start_C + emissions_PC[:end]
         else:
-            ended.append(ahead_NC[end - first :])
             ahead_NC = torch.logsumexp(ahead_NC[: end - first, :, None] + between_CC, 1) + emissions_PC[first:end]
-    last_NC = torch.cat([ahead_NC, *reversed(ended)])
-    return layout.to_rows(torch.logsumexp(last_NC + end_C, 1))
+        yield ahead_NC
 
 
 @dataclass(frozen=True)
