@@ -11,7 +11,7 @@ Example: foundling predict runs/hotel-reviews --input reviews.jsonl --out answer
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import repeat, tee
+from itertools import tee
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,32 +25,36 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answers there, whole or not at all.")
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Write each example's own fields before its answer.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Write each example's own fields, and its answer under `answer`.")] = False,
 ) -> None:
     """Writes an answer for each example to standard output, or to a file."""
     from foundling.core.config import override
     from foundling.core.errors import UserError
     from foundling.core.files import write_text
     from foundling.serve.load import load
-    from foundling.tasks.files import read_records
+    from foundling.tasks.files import examples_of, read_records
 
     if wrong := [one for one in settings or () if not one.startswith("task.")]:
         raise UserError("a setting must be one of the task, task.KEY=VALUE", got=wrong[0])
-    loaded = load(model, task=override({}, settings or ()).get("task"))
+    changes = override({}, settings or ()).get("task", {})
+    loaded = load(model, task=changes)
     if loaded.task is None:
         raise UserError("MODEL must be fine-tuned for a task", got=str(model), do="foundling finetune makes one")
     if out is not None and (out.is_dir() or not out.absolute().parent.is_dir()):
         raise UserError("--out must name a file in a folder that exists", got=str(out))
+    config = loaded.task.config
     if input == "-":
-        given: Iterable[Any] = _lines(sys.stdin.buffer)
-    else:
-        records = read_records(input, loaded.task.config.format)
-        records.must_be_whole()
-        given = [record.data for record in records.records]
-    asked, kept = tee(given) if keep else (given, repeat({}))
+        asked, kept = tee(_examples(config, _lines(sys.stdin.buffer)))
+    else:  # all of a file first, so that what is wrong with it is told before anything is computed
+        records = read_records(input, config.format)
+        found = examples_of(records, lambda data: config.example(data, known=False), changes.get("bad_rows", "error"))
+        left_out = {place for place, _ in found.left_out}
+        whole = (record.data for record in records.records if record.place not in left_out)
+        asked, kept = tee(zip(whole, found, strict=True))
+    answers = loaded.answers_to(example for _, example in asked)
     lines = (
-        json.dumps({**(one if isinstance(one, dict) else {"text": one}), **answer}, ensure_ascii=False)
-        for one, answer in zip(kept, loaded.answers(asked), strict=False)
+        json.dumps({**own, "answer": answer} if keep else answer, ensure_ascii=False)
+        for (own, _), answer in zip(kept, answers, strict=False)
     )
     if out is not None:
         write_text(out, "".join(line + "\n" for line in lines))
@@ -60,8 +64,21 @@ def predict(
         sys.stdout.buffer.flush()
 
 
-def _lines(file: Any) -> Iterator[Any]:
-    """Each line as JSON, or as the text that it is."""
+def _examples(config: Any, lines: Iterable[tuple[int, Any]]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Each line's fields, and the example that they make."""
+    from foundling.core.errors import UserError
+    from foundling.tasks.base import RowFault
+
+    for number, line in lines:
+        data = config.of_text(line) if isinstance(line, str) else line
+        try:
+            yield data, config.example(data, known=False)
+        except RowFault as fault:
+            raise UserError(f"line {number}: {fault}") from None
+
+
+def _lines(file: Any) -> Iterator[tuple[int, Any]]:
+    """Each line that is not empty, by its number: as JSON, or as the text that it is."""
     from foundling.core.errors import UserError
     from foundling.tasks.formats.base import is_sound
 
@@ -73,12 +90,12 @@ def _lines(file: Any) -> Iterator[Any]:
         if not text:
             continue
         if not text.startswith("{"):
-            yield text
+            yield number, text
             continue
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"line {number} must be JSON", got=str(error)) from None
         if not is_sound(data):
             raise UserError(f"line {number} must hold whole characters", got="half of a surrogate pair")
-        yield data
+        yield number, data

@@ -55,14 +55,21 @@ class TextModel:
 
     def answers(self, examples: Iterable[Any]) -> Iterator[dict[str, Any]]:
         """The same one after the other, for any number of examples in bounded memory."""
+        if isinstance(examples, str | Mapping):
+            raise UserError("examples must be a list of them", got=type(examples).__name__, do="predict([...])")
+        yield from self.answers_to(self._example(number, one) for number, one in enumerate(examples))
+
+    def answers_to(self, examples: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """The same of what `task.config.example` made."""
         if self.task is None:
             raise UserError("MODEL must be fine-tuned for a task to answer examples", got=f"a {self._family} model")
-        source = enumerate(examples)
+        source = iter(examples)
         while some := list(islice(source, _EXAMPLES_AT_ONCE)):
-            yield from self.task.answers(self.model, [self._example(number, one) for number, one in some])
+            yield from self.task.answers(self.model, some)
 
     def _example(self, number: int, given: Any) -> Any:
-        assert self.task is not None
+        if self.task is None:
+            raise UserError("MODEL must be fine-tuned for a task to answer examples", got=f"a {self._family} model")
         data = self.task.config.of_text(given) if isinstance(given, str) else given
         if not isinstance(data, Mapping):
             raise UserError(f"example {number} must be a mapping or a text", got=type(given).__name__)

@@ -76,7 +76,7 @@ class TaskConfig(PartConfig):
     """The main figure: what chooses the best checkpoint unless the recipe says otherwise."""
     families: ClassVar[tuple[str, ...]]
     """Families whose models can be trained for it."""
-    later: ClassVar[tuple[str, ...]] = ("fields", "format")
+    later: ClassVar[tuple[str, ...]] = ("fields", "format", "bad_rows")
     """What a trained model may be told otherwise when it answers: nothing that it was trained with."""
 
     @field_validator("train", "dev", "test", mode="before")

@@ -11,6 +11,7 @@ import pytest
 from foundling.cli.main import main
 from foundling.cli.predict import _lines
 from foundling.core.errors import UserError
+from foundling.serve.load import load
 from foundling.train.finetune import finetune
 from tests.tasks.small import base_folder, recipe, write_rows
 
@@ -24,7 +25,7 @@ from tests.tasks.small import base_folder, recipe, write_rows
     ],
 )
 def test_lines_are_json_or_texts(given: bytes, read: list[Any]) -> None:
-    assert list(_lines(io.BytesIO(given))) == read
+    assert [data for _, data in _lines(io.BytesIO(given))] == read
 
 
 @pytest.mark.parametrize(
@@ -69,8 +70,8 @@ def test_the_task_s_settings_can_be_told_for_these_answers(folder: Path) -> None
     ("setting", "fault"),
     [
         ("abstain_below=0.5", "a setting must be one of the task, task.KEY=VALUE; got abstain_below=0.5"),
-        ("task.class_weights=balanced", "answering can change abstain_below, fields, format; got class_weights"),
-        ("task.beams=2", "answering can change abstain_below, fields, format; got beams"),
+        ("task.class_weights=balanced", "answering can change abstain_below, bad_rows, fields, format; got class_weights"),
+        ("task.beams=2", "answering can change abstain_below, bad_rows, fields, format; got beams"),
         ("task.abstain_below=2", "abstain_below"),
     ],
 )
@@ -82,3 +83,42 @@ def test_what_answering_cannot_change_is_told(
     told = " ".join(capfd.readouterr().err.split())
     assert fault in told
     assert "Traceback" not in told
+
+
+def test_what_is_kept_is_not_written_over(folder: Path) -> None:
+    out = folder / "kept.jsonl"
+    assert main(["predict", str(folder / "run"), "--input", str(folder / "rows.jsonl"), "--keep", "--out", str(out)]) == 0
+    kept = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    true = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [{key: row[key] for key in ("text", "label")} for row in kept] == true
+    assert [row["answer"] for row in kept] == answers_of(folder)
+
+
+def test_a_row_that_makes_no_example_is_told_by_its_place_before_anything_is_answered(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad, out = folder / "bad.jsonl", folder / "bad-answers.jsonl"
+    bad.write_text('{"text": "w7"}\n{"text": ""}\n{"text": "w8"}\n')
+    asked = ["predict", str(folder / "run"), "--input", str(bad), "--keep", "--out", str(out)]
+    assert main(asked) == 2
+    told = capfd.readouterr().err
+    assert "bad.jsonl:2" in told, told
+    assert "1 of 3 rows make no example" in told
+    assert not out.exists()
+    assert main([*asked, "task.bad_rows=skip"]) == 0
+    assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == ["w7", "w8"]
+
+
+def test_a_line_that_makes_no_example_is_told_by_its_number(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'w7 w8\n\n{"text": " "}\n')))
+    assert main(["predict", str(folder / "run"), "--input", "-"]) == 2
+    assert "line 3: its text must be text with a character to read" in capfd.readouterr().err
+
+
+def test_one_example_alone_is_not_taken_for_several(folder: Path) -> None:
+    model = load(folder / "run")
+    for given in ("w7 w8", {"text": "w7"}):
+        with pytest.raises(UserError, match="examples must be a list of them"):
+            model.predict(given)
