@@ -25,7 +25,9 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the answers there, whole or not at all.")
     ] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Write each example's own fields, and its answer under `answer`.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write each example's own fields, and its answer under `answer`.")
+    ] = False,
 ) -> None:
     """Writes an answer for each example to standard output, or to a file."""
     from foundling.core.config import override

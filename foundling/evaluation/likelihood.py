@@ -32,9 +32,10 @@ class TextScorer(Scorer, Protocol):
         """(rows, tokens of a row) that a text of this many tokens becomes."""
         ...
 
-    def text_batch(self, texts: Sequence[np.ndarray]) -> Batch:
+    def text_batch(self, texts: Sequence[np.ndarray], asked: Sequence[range] | None = None) -> Batch:
         """Rows whose targets' losses add up to the negative (pseudo-)log-likelihood of each text; `sources_R` says
-        which text a row is of, counted from 0."""
+        which text a row is of, counted from 0. asked: where a text has a row for each token, which of these tokens;
+        None: all."""
         ...
 
 
@@ -58,26 +59,32 @@ def log_likelihoods(
             raise UserError(f"a text must fit the model's {max_positions} positions", got=f"{len(text)} tokens")
     device = next(model.parameters()).device if isinstance(model, torch.nn.Module) else torch.device("cpu")
     found = np.zeros(len(texts))
-    for chosen in _batches([len(text) for text in texts], objective, batch_tokens):
-        batch = objective.text_batch([np.asarray(texts[i], dtype=np.int64) for i in chosen])
+    for parts in _batches([len(text) for text in texts], objective, batch_tokens):
+        chosen = [number for number, _ in parts]
+        given = [np.asarray(texts[number], dtype=np.int64) for number in chosen]
+        batch = objective.text_batch(given, [asked for _, asked in parts] if objective.pseudo_likelihood else None)
         losses_M = token_losses(objective, model, batch.to(device)).double().cpu().numpy()
         places_M = torch.arange(len(losses_M)) if batch.target_index_M is None else batch.target_index_M
         rows_M = torch.searchsorted(batch.bounds_R1[1:].long(), places_M, right=True).numpy()
         owners_M = np.asarray(batch.sources_R)[rows_M]
-        found[chosen] = -np.bincount(owners_M, losses_M, minlength=len(chosen))
+        np.subtract.at(found, chosen, np.bincount(owners_M, losses_M, minlength=len(chosen)))
     return found
 
 
-def _batches(lengths: Sequence[int], objective: TextScorer, batch_tokens: int) -> Iterator[list[int]]:
-    """Numbers of texts, those of like length together, so many that their rows hold about `batch_tokens`."""
-    chosen: list[int] = []
+def _batches(lengths: Sequence[int], objective: TextScorer, batch_tokens: int) -> Iterator[list[tuple[int, range]]]:
+    """Numbers of texts and which of their tokens are asked for, texts of like length together, so many that their rows
+    hold at most `batch_tokens`, or one row."""
+    chosen: list[tuple[int, range]] = []
     size = 0
     for number in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         rows, length = objective.text_rows(lengths[number])
-        if chosen and size + rows * length > batch_tokens:
-            yield chosen
-            chosen, size = [], 0
-        chosen.append(number)
-        size += rows * length
+        most = max(1, batch_tokens // length)
+        for first in range(0, rows, most):
+            part = range(first, min(rows, first + most))
+            if chosen and size + len(part) * length > batch_tokens:
+                yield chosen
+                chosen, size = [], 0
+            chosen.append((number, part))
+            size += len(part) * length
     if chosen:
         yield chosen

@@ -126,8 +126,9 @@ class Causal:
         """(rows, tokens of a row) that a text of this many tokens becomes."""
         return 1, length
 
-    def text_batch(self, texts: Sequence[np.ndarray]) -> Batch:
+    def text_batch(self, texts: Sequence[np.ndarray], asked: Sequence[range] | None = None) -> Batch:
         """A row a text [T], behind an end token: its losses add up to -log of its probability."""
+        assert asked is None, "one row tells of all tokens"
         if self._end_id is None:
             raise UserError("the tokenizer must have an eos or sep token: a text's first token is predicted from it")
         lengths = [len(text) for text in texts]

@@ -4,7 +4,8 @@ Masks are drawn anew each time a row is read (Liu et al. 2019, arXiv:1907.11692,
 chosen positions alone. With `next`, rows are pairs of segments and a question about them is asked beside.
 """
 
-# Shapes: R = rows, N = packed tokens, M = chosen positions, V = vocabulary, D = width.
+# Shapes: R = rows, N = packed tokens, M = chosen positions, V = vocabulary, D = width, T = tokens of a text, Q = those
+# asked for.
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
@@ -183,18 +184,21 @@ class Mlm:
         """(rows, tokens of a row) that a text of this many tokens becomes."""
         return length, length + 2
 
-    def text_batch(self, texts: Sequence[np.ndarray]) -> Batch:
-        """T rows of a text [T], each with one token hidden: the losses add up to the negative pseudo-log-likelihood."""
+    def text_batch(self, texts: Sequence[np.ndarray], asked: Sequence[range] | None = None) -> Batch:
+        """T rows of a text [T], each with one token hidden: the losses add up to the negative pseudo-log-likelihood.
+        asked: the tokens to hide of each text; None: all."""
+        asked = [range(len(text)) for text in texts] if asked is None else asked
         rows, targets, places, start = [], [], [], 0
-        for text in texts:
-            row_TT = np.tile(np.concatenate([[self._cls_id], text, [self._sep_id]]), (len(text), 1))
-            own = np.arange(len(text))
-            row_TT[own, own + 1] = self._mask.mask_id
-            rows.append(row_TT.ravel())
-            targets.append(text)
-            places.append(start + own * row_TT.shape[1] + own + 1)
-            start += row_TT.size
-        lengths = np.repeat([len(text) + 2 for text in texts], [len(text) for text in texts])
+        for text, hidden in zip(texts, asked, strict=True):
+            row_QT = np.tile(np.concatenate([[self._cls_id], text, [self._sep_id]]), (len(hidden), 1))
+            own, at = np.arange(len(hidden)), np.array(hidden)
+            row_QT[own, at + 1] = self._mask.mask_id
+            rows.append(row_QT.ravel())
+            targets.append(text[at])
+            places.append(start + own * row_QT.shape[1] + at + 1)
+            start += row_QT.size
+        num_rows = [len(hidden) for hidden in asked]
+        lengths = np.repeat([len(text) + 2 for text in texts], num_rows)
         return Batch(
             tokens_N=torch.from_numpy(np.concatenate(rows)),
             positions_N=torch.from_numpy(np.concatenate([np.arange(n) for n in lengths])),
@@ -203,7 +207,7 @@ class Mlm:
             targets_M=torch.from_numpy(np.concatenate(targets)),
             target_index_M=torch.from_numpy(np.concatenate(places)),
             segments_N=torch.zeros(start, dtype=torch.int64),
-            sources_R=tuple(np.repeat(np.arange(len(texts)), [len(text) for text in texts]).tolist()),
+            sources_R=tuple(np.repeat(np.arange(len(texts)), num_rows).tolist()),
         )
 
 

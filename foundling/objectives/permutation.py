@@ -113,10 +113,10 @@ class Permutation:
         """(rows, tokens of a row) that a text of this many tokens becomes."""
         return (length, length + 2) if self.pseudo_likelihood else (1, length + 1)
 
-    def text_batch(self, texts: Sequence[np.ndarray]) -> Batch:
+    def text_batch(self, texts: Sequence[np.ndarray], asked: Sequence[range] | None = None) -> Batch:
         """Rows whose targets' losses add up to each text's negative (pseudo-)log-likelihood; `sources_R` says which
-        text a row is of."""
-        return self.leave_one_out_batch(texts) if self.pseudo_likelihood else self.autoregressive_batch(texts)
+        text a row is of. asked: of pseudo-likelihoods, which tokens of each text; None: all."""
+        return self.leave_one_out_batch(texts, asked) if self.pseudo_likelihood else self.autoregressive_batch(texts)
 
     def autoregressive_batch(self, texts: Sequence[np.ndarray]) -> Batch:
         """A row for each text [T]: an end token, and every token predicted from those before it (the identity order).
@@ -126,15 +126,17 @@ class Permutation:
             self._batch(framed, [np.arange(len(text) + 1) for text in texts]), sources_R=tuple(range(len(texts)))
         )
 
-    def leave_one_out_batch(self, texts: Sequence[np.ndarray]) -> Batch:
+    def leave_one_out_batch(self, texts: Sequence[np.ndarray], asked: Sequence[range] | None = None) -> Batch:
         """T rows for each text [T]: row i predicts token i from all others, an end token before and after the text.
-        The losses add up to the negative pseudo-log-likelihood (Salazar et al. 2020, arXiv:1910.14659)."""
+        The losses add up to the negative pseudo-log-likelihood (Salazar et al. 2020, arXiv:1910.14659). asked: which
+        tokens of each text; None: all."""
         framed, ranks, owners = [], [], []
         for number, text in enumerate(texts):
             row = np.concatenate([[self._end()], text, [self._end()]])
-            framed += [row] * len(text)
-            ranks += list(np.eye(len(text), len(row), k=1, dtype=np.int64))
-            owners += [number] * len(text)
+            places = range(len(text)) if asked is None else asked[number]
+            framed += [row] * len(places)
+            ranks += list(np.eye(len(text), len(row), k=1, dtype=np.int64)[places.start : places.stop])
+            owners += [number] * len(places)
         return replace(self._batch(framed, ranks), sources_R=tuple(owners))
 
     def _end(self) -> int:

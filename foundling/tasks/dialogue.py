@@ -6,7 +6,8 @@ or a plain one. A conversation in which nothing would be learnt is a fault of it
 
 # Shapes: T = tokens of a row, N = packed tokens, M = tokens that are learnt.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -185,10 +186,8 @@ class Dialogue(Task):
         without its end."""
         given = messages
         while True:
-            try:
+            with _taken_by_template():
                 rendered = self.template.rendered(messages)
-            except TemplateFault as fault:
-                raise UserError("the chat template must take every conversation", got=str(fault)) from fault
             ids, starts = self.tokenizer.encode_rendered(rendered.text)
             learnt = np.zeros(len(ids), dtype=bool)
             for first, end in rendered.said:
@@ -238,10 +237,12 @@ class Dialogue(Task):
     def answers(self, model: Any, examples: Sequence[Example]) -> list[dict[str, Any]]:
         """The assistant's answer to what was said before its last message; and where that is known, how likely the
         assistant's words are: `nats` over `tokens`."""
-        prompts = []
-        for example in examples:
-            told = example.messages[:-1] if example.messages[-1]["role"] == "assistant" else example.messages
-            prompts.append(self._prompt(told))
+        asked = [e.messages[:-1] if e.messages[-1]["role"] == "assistant" else e.messages for e in examples]
+        prompts, are_whole = zip(*map(self._prompt, asked), strict=True) if asked else ((), ())
+        what = (
+            f"conversations leave no room for {self.config.max_answer} tokens of an answer: their beginning is not read"
+        )
+        self.tell_cut(len(asked) - sum(are_whole), len(asked), what)
         with answering(model):
             found = beam_search(
                 model, prompts, max_tokens=self.config.max_answer, stop_ids=self.stop_ids,
@@ -251,12 +252,18 @@ class Dialogue(Task):
             self._score(model, examples, answers)
         return answers
 
-    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+    def _prompt(self, messages: Sequence[Message]) -> tuple[list[int], bool]:
+        """Ids that ask for an answer and leave room for it, and whether they are all; of a long conversation without
+        its oldest turns, then without its beginning."""
+        positions = self.body.max_positions
+        room = min(self.max_length - 1, max(positions // 2, positions + 1 - self.config.max_answer))
+        given = messages
         while True:
-            ids, _ = self.tokenizer.encode_rendered(self.template.text(messages, asks=True))
+            with _taken_by_template():
+                ids, _ = self.tokenizer.encode_rendered(self.template.text(messages, asks=True))
             shorter = _without_oldest(messages)
-            if len(ids) < self.max_length or shorter is None:
-                return ids[-(self.max_length - 1) :].tolist()
+            if len(ids) <= room or shorter is None:
+                return ids[-room:].tolist(), messages is given and len(ids) <= room
             messages = shorter
 
     def _score(self, model: Any, examples: Sequence[Example], answers: list[dict[str, Any]]) -> None:
@@ -279,6 +286,15 @@ class Dialogue(Task):
             Measured("chrf", golds, [a["text"] for _, a in told], {}),
             Measured("rouge", golds, [a["text"] for _, a in told], {}),
         ]
+
+
+@contextmanager
+def _taken_by_template() -> Iterator[None]:
+    """A conversation that the chat template refuses is a fault of the user's."""
+    try:
+        yield
+    except TemplateFault as fault:
+        raise UserError("the chat template must take every conversation", got=str(fault)) from fault
 
 
 def _num_learnt(row: ChatRow) -> int:

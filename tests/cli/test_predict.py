@@ -70,7 +70,10 @@ def test_the_task_s_settings_can_be_told_for_these_answers(folder: Path) -> None
     ("setting", "fault"),
     [
         ("abstain_below=0.5", "a setting must be one of the task, task.KEY=VALUE; got abstain_below=0.5"),
-        ("task.class_weights=balanced", "answering can change abstain_below, bad_rows, fields, format; got class_weights"),
+        (
+            "task.class_weights=balanced",
+            "answering can change abstain_below, bad_rows, fields, format; got class_weights",
+        ),
         ("task.beams=2", "answering can change abstain_below, bad_rows, fields, format; got beams"),
         ("task.abstain_below=2", "abstain_below"),
     ],
@@ -87,7 +90,9 @@ def test_what_answering_cannot_change_is_told(
 
 def test_what_is_kept_is_not_written_over(folder: Path) -> None:
     out = folder / "kept.jsonl"
-    assert main(["predict", str(folder / "run"), "--input", str(folder / "rows.jsonl"), "--keep", "--out", str(out)]) == 0
+    assert (
+        main(["predict", str(folder / "run"), "--input", str(folder / "rows.jsonl"), "--keep", "--out", str(out)]) == 0
+    )
     kept = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     true = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [{key: row[key] for key in ("text", "label")} for row in kept] == true

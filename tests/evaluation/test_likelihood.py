@@ -36,7 +36,11 @@ def test_texts_together_are_each_text_alone(family: str) -> None:
     model, objective = parts(family)
     given = texts(5, 9, 1, 5, 12)
     whole = log_likelihoods(model, objective, given, max_positions=16)
-    small = log_likelihoods(model, objective, given, max_positions=16, batch_tokens=20)
+    sizes: list[int] = []
+    watched = model.register_forward_pre_hook(lambda _, args: sizes.append(args[0].num_tokens))
+    small = log_likelihoods(model, objective, given, max_positions=16, batch_tokens=30)
+    watched.remove()
+    assert max(sizes) <= 30, "a text of 12 tokens is 12 rows for a model that reads both sides"
     alone = [log_likelihoods(model, objective, [text], max_positions=16)[0] for text in given]
     np.testing.assert_allclose(whole, alone, rtol=1e-5)
     np.testing.assert_allclose(small, alone, rtol=1e-5)

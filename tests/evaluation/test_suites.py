@@ -101,6 +101,10 @@ def test_pseudo_perplexity_is_that_of_the_first_pieces(family: str, tmp_path: Pa
     likely = log_likelihoods(one.model, one.need_scorer(), [ids[:14], ids[14:28]], max_positions=16).sum()
     assert report.figures["tokens"] == 28
     assert report.figures["pseudo_perplexity"] == pytest.approx(math.exp(-likely / 28), rel=1e-5)
+    (tmp_path / "b.txt").write_text(words(40, 2))
+    for tokens, scored in ((21, 20), (1, 2), (1000, 80)):
+        both = Pseudo(row_length=16, tokens=tokens).build().run(one, [tmp_path / "a.txt", tmp_path / "b.txt"])
+        assert both.figures["tokens"] == scored, "as many of each source, at least one"
 
 
 def test_each_measure_is_of_its_own_kind_of_model(tmp_path: Path) -> None:

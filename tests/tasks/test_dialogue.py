@@ -84,7 +84,36 @@ def test_long_conversations_lose_their_oldest_turns() -> None:
     assert 9 in row.tokens
     assert row.tokens[row.learnt].tolist()[-2:] == [27, END]
     assert 20 not in row.tokens
-    assert len(task._prompt([turn("user", " ".join(["w9"] * 60))])) < 24
+    ids, is_whole = task._prompt([turn("user", " ".join(["w9"] * 60))])
+    assert len(ids) < 24
+    assert not is_whole
+
+
+def test_a_prompt_leaves_room_for_the_answer() -> None:
+    """24 of 64 positions, which a conversation of 50 tokens would leave 14 of."""
+    task = made(max_answer=24)
+    turns = [one for i in range(8) for one in (turn("user", f"w{10 + i}"), turn("assistant", f"w{20 + i}"))][:-1]
+    whole, are_all = made(max_answer=2)._prompt(turns)
+    assert are_all
+    assert len(whole) > 64 - 24 + 1
+    ids, is_whole = task._prompt(turns)
+    assert not is_whole
+    assert len(ids) <= 64 - 24 + 1
+    assert 17 in ids
+    assert 10 not in ids
+    assert len(made(max_answer=1000)._prompt(turns)[0]) == pytest.approx(32, abs=6), "never more than half is kept free"
+
+
+def test_a_template_s_refusal_is_told_when_an_answer_is_asked_for() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system, please') }}{% endif %}"
+        "{{ m.content }} {% endfor %}"
+    )
+    model = tiny_model("gpt")
+    task = Config(train=("x",)).build(tokenizer, model.config, {})
+    with pytest.raises(UserError, match="the chat template must take every conversation; got no system, please"):
+        task.answers(model, [Example((turn("system", "w9"), turn("user", "w7")))])
 
 
 @pytest.mark.parametrize(

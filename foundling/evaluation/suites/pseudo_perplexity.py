@@ -31,7 +31,8 @@ class Config(PartConfig):
     row_length: Annotated[Count, Ge(4)] = 128
     """Tokens of a piece, what the model puts around it included; at most the model's positions."""
     tokens: Annotated[Count, Ge(1)] = 20_000
-    """At most so many tokens of the data are scored, the first ones, spread evenly over the sources."""
+    """At most so many tokens of the data are scored, the first ones, spread evenly over the sources; of each source at
+    least one."""
     split: Literal["train", "valid"] = "valid"
     """Which split of a corpus folder."""
 
@@ -60,16 +61,20 @@ class PseudoPerplexity:
         row_length = min(self.config.row_length, subject.max_positions)
         longest = row_length - (scorer.text_rows(1)[1] - 1)
         history = 0 if subject.baseline is None else subject.baseline.order
-        pieces: dict[str, list[_Piece]] = {}
         seen = subject.seen_of(text for _, text in read_texts(data, split=self.config.split))
+        sources = {source for source, _ in read_texts(data, split=self.config.split)}
+        left = dict.fromkeys(sources, max(1, self.config.tokens // max(1, len(sources))))
+        chosen: dict[str, list[_Piece]] = {}
         for source, text in read_texts(data, split=self.config.split):
+            if not left[source]:
+                continue
             ids = subject.tokenizer.encode(text)
-            pieces.setdefault(source, []).extend(
-                _Piece(ids[i : i + longest], ids[max(0, i - history) : i]) for i in range(0, len(ids), longest)
+            end = min(len(ids), left[source])
+            left[source] -= end
+            chosen.setdefault(source, []).extend(
+                _Piece(ids[i : min(end, i + longest)], ids[max(0, i - history) : i]) for i in range(0, end, longest)
             )
-        chosen = {source: _first(found, self.config.tokens // len(pieces)) for source, found in pieces.items()}
-        chosen = {source: found for source, found in chosen.items() if found}
-        if not chosen:
+        if not any(chosen.values()):
             raise UserError("there must be text to score", got="none")
         nats, tokens = {}, {}
         for source, found in chosen.items():
@@ -106,15 +111,3 @@ def _baseline_loss(subject: Subject, baseline: Ngram, pieces: Sequence[_Piece]) 
     end = document_end(subject.tokenizer)
     losses = [baseline.losses(np.array(piece.ids), [end, *piece.before]) for piece in pieces]
     return float(np.concatenate(losses).mean())
-
-
-def _first(pieces: list[_Piece], num_tokens: int) -> list[_Piece]:
-    """The first pieces that hold so many tokens together, at least one piece."""
-    kept: list[_Piece] = []
-    left = num_tokens
-    for piece in pieces:
-        if kept and len(piece.ids) > left:
-            break
-        kept.append(piece)
-        left -= len(piece.ids)
-    return kept
