@@ -15,28 +15,38 @@ class StreamDecoder:
 
     A character of several bytes may be spread over several tokens; what is not whole yet is held back. Bytes that
     can become no character come as U+FFFD once that is sure. Tokenizers with byte fallback (unigram) decode a run of
-    byte tokens as a whole, so a wrong byte late in a run turns characters to U+FFFD that are out already: these stay.
+    byte tokens as a whole, so nothing of one is given while its last character is not whole, and a wrong byte late in
+    a run turns characters to U+FFFD that are out already: these stay.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], prompt_ids: Sequence[int] = ()) -> None:
         """decode: ids to text. prompt_ids: what the tokens continue; its own text is not given."""
         self._decode = decode
-        self._ids = list(prompt_ids[-_CONTEXT_TOKENS:])
+        self._ids = self._context(list(prompt_ids))
         self._given = decode(self._ids)
         """Text of `_ids` that is out already."""
 
     def add(self, token: int) -> str:
         """The text that the token makes whole; empty while a character is not."""
         self._ids.append(token)
-        new = self._new(_whole(self._decode(self._ids)))
+        text = self._decode(self._ids)
+        if text.endswith(_UNFINISHED) and not text.startswith(self._given):
+            return ""  # a run of bytes that were characters, until the next one began
+        new = self._new(_whole(text))
         if new:
-            self._ids = self._ids[-_CONTEXT_TOKENS:]
+            self._ids = self._context(self._ids)
             self._given = _whole(self._decode(self._ids))
         return new
 
     def end(self) -> str:
         """What was held back, when no more tokens come."""
         return self._new(self._decode(self._ids))
+
+    def _context(self, ids: list[int]) -> list[int]:
+        """The last ids, so many that alone they say what they say behind the others: no cut runs through a character."""
+        text = self._decode(ids)
+        sizes = range(_CONTEXT_TOKENS, len(ids))
+        return next((ids[-size:] for size in sizes if text.endswith(self._decode(ids[-size:]))), ids)
 
     def _new(self, text: str) -> str:
         if text.startswith(self._given):

@@ -45,6 +45,16 @@ def test_random_tokens_too(any_tokenizer: Tokenizer) -> None:
         assert any_tokenizer.decode(start) + "".join(pieces_of(any_tokenizer, ids, start)) == whole
 
 
+@pytest.mark.parametrize("text", ["龘靐齉齾爩鱻麤龗灪吁龖", "a👍🏽👩\u200d💻 b", "ሴ ሴሴሴሴሴሴሴሴ x"])
+def test_characters_beyond_the_vocabulary_come_whole(any_tokenizer: Tokenizer, text: str) -> None:
+    ids = any_tokenizer.encode(text)
+    for cut in range(len(ids)):
+        pieces = pieces_of(any_tokenizer, ids[cut:], ids[:cut])
+        prompt = any_tokenizer.decode(ids[:cut])
+        if "\N{REPLACEMENT CHARACTER}" not in prompt:
+            assert prompt + "".join(pieces) == any_tokenizer.decode(ids)
+
+
 def test_a_character_of_several_tokens_comes_whole(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("é€😀 x")
     assert len(ids) > 6, "these characters must be spread over several tokens"
