@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+_ORDER = 5
+
 if TYPE_CHECKING:
     from foundling.evaluation.suites.base import Report, Subject
 
@@ -56,7 +58,7 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Train the baseline on this text instead (a corpus folder, or files); repeatable."),
     ] = None,
-    order: Annotated[int, typer.Option(help="Tokens of the baseline's longest n-gram.")] = 5,
+    order: Annotated[int, typer.Option(help="Tokens of the baseline's longest n-gram.")] = _ORDER,
 ) -> None:
     """Examines a model with a suite and prints the table to standard output."""
     from foundling.core.errors import UserError
@@ -71,11 +73,25 @@ def evaluate(
         raise UserError("--json must name a file in a folder that exists", got=str(json))
     if baseline not in (None, "ngram"):
         raise UserError("--baseline must be ngram", got=repr(baseline))
+    if baseline is None and (baseline_data or order != _ORDER):
+        raise UserError("--baseline-data and --order are of a baseline", do="add --baseline ngram")
+    if missing := [
+        path for path in (*data, *(baseline_data or ())) if not (path.exists() or set("*?[:") & set(str(path)))
+    ]:
+        raise UserError("data must exist", got=str(missing[0]))
     if compare and baseline:
         raise UserError("--baseline stands beside one model", got="--compare", do="leave one of them out")
     models, given = _models(model, settings or [], compare)
     kind = suite or _fitting(models[0])
     built = _config(kind, given).build()
+    if compare and not built.comparable:
+        raise UserError(
+            "--compare must be of a suite that measures examples one by one: task, minimal-pairs",
+            got=kind,
+            do="evaluate each model by itself",
+        )
+    if baseline and kind == "task":
+        raise UserError("--baseline is of text that is scored", got="--suite task", do="leave it out")
     loaded = [load(path) for path in models]
     lm, ngram = loaded[0], None
     if baseline is not None:
@@ -88,7 +104,7 @@ def evaluate(
     for path, subject in zip(models, subjects, strict=True):
         with console.status(f"{kind} of {path}"):
             reports.append(built.run(subject, data))
-    report = versus(reports[0], reports[1], kind) if compare else reports[0]
+    report = versus(reports[0], reports[1]) if compare else reports[0]
     if json is not None:
         named = {"models": [str(path) for path in models]} if compare else {"model": str(model)}
         write_json(json, {**named, "suite": kind, "data": [str(path) for path in data], **report.figures})

@@ -30,7 +30,9 @@ def generate(
     beams: Annotated[
         int | None, typer.Option(min=1, help="Search the most probable text with N beams, instead of drawing.")
     ] = None,
-    length_penalty: Annotated[float, typer.Option(help="With --beams: above 0 in favour of long texts.")] = 1.0,
+    length_penalty: Annotated[
+        float | None, typer.Option(help="With --beams: above 0 in favour of long texts.", show_default="1")
+    ] = None,
     stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Show the text as it comes.")] = True,
 ) -> None:
     """Writes the continuation of the prompt, without the prompt itself, to standard output."""
@@ -47,13 +49,20 @@ def generate(
         "repetition_penalty": repetition_penalty, "seed": seed,
     }  # fmt: skip
     loaded = load(model)
+    if beams is None and length_penalty is not None:
+        raise UserError("--length-penalty is of a search", do="add --beams N, or leave it out")
     if beams is None:
         pieces: Iterable[str] = loaded.stream(prompt, max_tokens=max_tokens, **drawing)
     else:
         neutral = {"temperature": 1.0, "repetition_penalty": 1.0}
         if given := [name for name, value in drawing.items() if value != neutral.get(name)]:
             raise UserError("--beams searches and does not draw", got=", ".join(given), do="leave that out")
-        ((best, *_),) = loaded.best([prompt], max_tokens=max_tokens, beams=beams, length_penalty=length_penalty)
+        ((best, *_),) = loaded.best(
+            [prompt],
+            max_tokens=max_tokens,
+            beams=beams,
+            length_penalty=1.0 if length_penalty is None else length_penalty,
+        )
         pieces = [best[0]]
     # Bytes, so that the text is UTF-8 whatever the terminal's locale says.
     out = sys.stdout.buffer

@@ -43,7 +43,7 @@ class StreamDecoder:
         return self._new(self._decode(self._ids))
 
     def _context(self, ids: list[int]) -> list[int]:
-        """The last ids, so many that alone they say what they say behind the others: no cut runs through a character."""
+        """The last ids, so many that they say alone what they say behind the others: no character is cut."""
         text = self._decode(ids)
         sizes = range(_CONTEXT_TOKENS, len(ids))
         return next((ids[-size:] for size in sizes if text.endswith(self._decode(ids[-size:]))), ids)

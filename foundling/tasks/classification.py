@@ -113,6 +113,20 @@ class Config(TaskConfig):
 
     def learn(self, examples: Mapping[str, Sequence[Example]]) -> Facts:
         tell_overlap({split: [(e.key, e.label) for e in found] for split, found in examples.items()})
+        pairs = {split: sum(e.second is not None for e in found) for split, found in examples.items()}
+        is_pair = pairs["train"] > 0
+        for split, found in examples.items():
+            if pairs[split] != (len(found) if is_pair else 0):
+                raise UserError(
+                    f"all examples must be {_texts(is_pair)}, as in train" if split != "train" else
+                    "all examples must be one text, or all a pair",
+                    got=f"{pairs[split]:,} pairs among the {len(found):,} of {split}",
+                    do="task.fields={text: NAME} reads one text",
+                )  # fmt: skip
+        facts = self._learn_labels(examples)
+        return {**facts, "pair": is_pair}
+
+    def _learn_labels(self, examples: Mapping[str, Sequence[Example]]) -> Facts:
         if self.target == "number":
             numbers = np.array([e.label for e in examples["train"]], dtype=np.float64)
             spread = float(numbers.std())
@@ -131,6 +145,10 @@ class Config(TaskConfig):
 
     def build(self, tokenizer: Tokenizer, body: Any, facts: Facts) -> "Classification":
         return Classification(self, tokenizer, body, facts)
+
+
+def _texts(is_pair: bool) -> str:
+    return "a pair of texts" if is_pair else "one text"
 
 
 def _labels(truth: str | tuple[str, ...] | float | None) -> list[str]:
@@ -175,6 +193,12 @@ class Classification(HeadTask):
         return config
 
     def rows(self, examples: Sequence[Example]) -> list[TaskRow]:
+        is_pair = self.facts.get("pair")
+        if is_pair is not None and (wrong := [e for e in examples if (e.second is not None) != is_pair]):
+            raise UserError(
+                f"the model was trained on {_texts(is_pair)} an example, and must be asked so",
+                got=f"{_texts(not is_pair)}: {wrong[0].text[:60]!r}",
+            )
         first = self.tokenizer.encode_batch([e.text for e in examples])
         second = self.tokenizer.encode_batch([e.second or "" for e in examples])
         found, num_cut = [], 0
@@ -238,7 +262,7 @@ class Classification(HeadTask):
 
     def _named(self, probabilities_C: np.ndarray) -> dict[str, dict[str, float]]:
         named = zip(self.labels, probabilities_C.tolist(), strict=True)
-        return {"probabilities": {label: round(p, 6) for label, p in named}}
+        return {"probabilities": {label: float(f"{p:.6g}") for label, p in named}}  # six digits, not six places
 
     def calibrate(self, model: Any, examples: Sequence[Example]) -> Facts:
         """The temperature at which probabilities of held-back examples are meant as they are said."""

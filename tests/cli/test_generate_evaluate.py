@@ -63,6 +63,13 @@ def test_the_prompt_may_come_from_standard_input(
         (["evaluate", "MODEL", "--data", "TEXT", "row_length=1K"], "row_length must be at most 40"),
         (["evaluate", "MODEL", "--data", "nowhere.txt"], "must exist"),
         (["evaluate", "MODEL", "--data", "TEXT", "--json", "nowhere/x.json"], "folder that exists"),
+        (
+            ["evaluate", "MODEL", "MODEL", "--data", "TEXT", "--compare"],
+            "must be of a suite that measures examples one",
+        ),
+        (["evaluate", "MODEL", "--data", "TEXT", "--order", "3"], "add --baseline ngram"),
+        (["evaluate", "MODEL", "--data", "TEXT", "--baseline", "ngram", "--baseline-data", "gone.txt"], "must exist"),
+        (["generate", "MODEL", "--prompt", "x", "--length-penalty", "2"], "add --beams N"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -12,7 +12,7 @@ from foundling.core.errors import UserError
 from foundling.core.registry import load_part, part_names
 from foundling.evaluation.likelihood import log_likelihoods
 from foundling.evaluation.ngram import Ngram
-from foundling.evaluation.suites.base import FOLDER, Report, Subject
+from foundling.evaluation.suites.base import FOLDER, Subject
 from foundling.evaluation.suites.minimal_pairs import Config as Pairs
 from foundling.evaluation.suites.perplexity import Config as Perplexity
 from foundling.evaluation.suites.pseudo_perplexity import Config as Pseudo
@@ -134,12 +134,10 @@ def test_every_suite_says_what_its_settings_mean(kind: str) -> None:
 def test_two_models_are_compared_pair_by_pair(pairs: Path) -> None:
     suite = Pairs().build()
     a, b = suite.run(subject("gpt"), [pairs]), suite.run(subject("bert"), [pairs])
-    found = versus(a, b, "minimal-pairs").figures["figures"]["accuracy"]
+    found = versus(a, b).figures["figures"]["accuracy"]
     assert (found["a"], found["b"]) == (a.figures["accuracy"], b.figures["accuracy"])
     assert found["low"] <= found["b"] - found["a"] <= found["high"]
-    assert versus(a, a, "minimal-pairs").rows[0][-1] == "noise"
-    with pytest.raises(UserError, match="must be of a suite that measures examples one by one"):
-        versus(Report([], [], {}), Report([], [], {}), "perplexity")
+    assert versus(a, a).rows[0][-1] == "noise"
 
 
 def test_a_damaged_file_of_pairs_is_told(pairs: Path) -> None:

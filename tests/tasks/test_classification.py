@@ -395,3 +395,27 @@ def test_probabilities_of_several_labels_are_fitted_too(monkeypatch: pytest.Monk
     task = config.build(tiny_tokenizer(body.vocab_size), body, config.learn({"train": examples}))
     monkeypatch.setattr(task, "outputs", lambda model, rows: list(3 * logits_RC))
     assert task.calibrate(None, examples)["temperature"] == pytest.approx(3, rel=0.2)
+
+
+def test_one_text_and_a_pair_are_not_taken_for_one_another() -> None:
+    config = Config(train=("x",))
+    one = [config.example({"text": f"w{i}", "label": "ab"[i % 2]}, known=True) for i in range(8)]
+    two = [config.example({"premise": f"w{i}", "hypothesis": "w9", "label": "ab"[i % 2]}, known=True) for i in range(8)]
+    assert config.learn({"train": two})["pair"] is True
+    with pytest.raises(
+        UserError, match="all examples must be one text, or all a pair; got 8 pairs among the 16 of train"
+    ):
+        config.learn({"train": [*one, *two]})
+    with pytest.raises(UserError, match="all examples must be one text, as in train; got 8 pairs among the 8 of dev"):
+        config.learn({"train": one, "dev": two})
+    tokenizer = tiny_tokenizer()
+    task = config.build(tokenizer, tiny_model("bert").config, config.learn({"train": two}))
+    with pytest.raises(UserError, match="trained on a pair of texts an example, and must be asked so; got one text"):
+        task.rows([config.example({"text": "w7"}, known=False)])
+
+
+def test_probabilities_near_0_are_not_0() -> None:
+    config = Config(train=("x",))
+    task = config.build(tiny_tokenizer(), tiny_model("bert").config, {"labels": ["a", "b"]})
+    (answer,) = task.decode([], [], [np.array([15.0, 0.0], dtype=np.float32)])
+    assert answer["probabilities"]["b"] == pytest.approx(3.059e-7, rel=1e-3)

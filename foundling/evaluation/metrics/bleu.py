@@ -7,7 +7,7 @@ from sacrebleu import __version__
 from sacrebleu.metrics.bleu import BLEU
 
 from foundling.evaluation.metrics._sacrebleu import sacrebleu_sums
-from foundling.evaluation.metrics._texts import script_of_golds, text_lists
+from foundling.evaluation.metrics._texts import rule_of_golds, text_lists
 from foundling.evaluation.metrics.base import MetricConfig, Sums, examples_of
 
 
@@ -17,7 +17,8 @@ class Config(MetricConfig):
     kind: str = "bleu"
     """Name of the part."""
     tokenize: Literal["auto", "13a", "intl", "zh", "char", "none"] = "auto"
-    """sacrebleu's tokenizer; auto: 13a, and zh where references are in a script without spaces."""
+    """sacrebleu's tokenizer; auto: zh where references are Chinese, char where they are in another script without
+    spaces, else 13a."""
     lowercase: bool = False
     """Whether case makes no difference."""
 
@@ -39,7 +40,7 @@ class Bleu:
         examples = examples_of(golds, answers)
         references, tokenize = text_lists(golds), self.config.tokenize
         if tokenize == "auto":
-            tokenize = "zh" if script_of_golds(references) == "cjk" else "13a"
+            tokenize = {"words": "13a"}.get(rule := rule_of_golds(references), rule)
         measure = BLEU(lowercase=self.config.lowercase, tokenize=tokenize)
         figures = lambda score: {"bleu": float(score.score), "brevity_penalty": float(score.bp)}
         return sacrebleu_sums("BLEU", measure, references, answers, examples, figures)

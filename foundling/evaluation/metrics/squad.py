@@ -5,7 +5,9 @@ An answer gets the best of what it gets against each accepted text. Before two t
 - `en`: lower case; ASCII punctuation goes; the words a, an and the go; words stand between white space;
 - `zh`: lower case; all punctuation goes; each Chinese character (U+4E00 - U+9FA5) is a word, and what stands between
   them is cut at white space. That is MLQA's rule (arXiv:1910.07475) for the Chinese of MLQA and XQuAD. The script of
-  CMRC 2018 counts the longest common run of words instead of the common ones, so its F1 is another, and lower.
+  CMRC 2018 counts the longest common run of words instead of the common ones, so its F1 is another, and lower;
+- `char`: lower case; all punctuation goes; in scripts without spaces each character is a word. Ours, for languages that
+  neither rule cuts, such as Japanese and Thai.
 
 F1 is that of the two bags of words. Where no answer is right, "" gets 1 and every other answer 0. An accepted text of
 which nothing is left counts as none, as in SQuAD 2.0's script.
@@ -25,7 +27,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from foundling.evaluation.metrics._texts import answer_texts, script_of_golds, text_lists
+from foundling.corpus.scripts import words_of
+from foundling.evaluation.metrics._texts import answer_texts, rule_of_golds, text_lists
 from foundling.evaluation.metrics.base import MetricConfig, Sums, examples_of
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -37,9 +40,9 @@ class Config(MetricConfig):
 
     kind: str = "squad"
     """Name of the part."""
-    language: Literal["auto", "en", "zh"] = "auto"
-    """Whose rule: en, which is used for other languages with spaces too, or zh; auto: zh where the accepted texts are
-    in a script without spaces."""
+    language: Literal["auto", "en", "zh", "char"] = "auto"
+    """Whose rule: en, which is used for other languages with spaces too, zh, or char; auto: zh where the accepted texts
+    are Chinese, char where they are in another script without spaces."""
 
     def build(self) -> "Squad":
         return Squad(self.language)
@@ -62,7 +65,7 @@ class Squad:
         accepted = text_lists(golds, may_be_empty=True)
         language = self.language
         if language == "auto":
-            language = "zh" if script_of_golds(accepted) == "cjk" else "en"
+            language = {"words": "en"}.get(rule := rule_of_golds(accepted), rule)
         sums_N23 = np.zeros((len(golds), 2, 3))  # with an answer and without: exact, F1, number
         for number, (texts, answer) in enumerate(zip(accepted, answer_texts(answers), strict=True)):
             exact, f1, answerable = _compare(texts, answer, language)
@@ -85,7 +88,8 @@ def _settings(language: str) -> str:
     rule = {
         "en": "lower case, no ASCII punctuation, no a/an/the",
         "zh": "lower case, no punctuation, by Chinese character (MLQA)",
-        "auto": "by the rule for English, or by Chinese character",
+        "char": "lower case, no punctuation, by character where no spaces stand between words",
+        "auto": "by the rule for English, or by character",
     }[language]
     return f"SQuAD exact match and F1, best over accepted texts; {rule}"
 
@@ -108,6 +112,8 @@ def _f1(gold: list[str], said: list[str]) -> float:
 def normalised(text: str, language: str) -> list[str]:
     """The words of a text that are compared."""
     text = text.lower()
+    if language == "char":
+        return words_of(text)
     if language == "zh":
         return _CHINESE.sub(r" \1 ", text.translate(_all_punctuation())).split()
     return _ARTICLES.sub(" ", text.translate(_ASCII_PUNCTUATION)).split()

@@ -94,6 +94,9 @@ class Report:
 class Suite(Protocol):
     """Built from a suite's `Config`."""
 
+    comparable: bool
+    """Whether it measures examples one by one, so that two models can be told apart (`Report.scored`)."""
+
     def run(self, subject: Subject, data: Sequence[Path]) -> Report:
         """Examines the subject on the data that the user named; UserError where the data is not for this suite."""
         ...

@@ -47,6 +47,8 @@ class _Pair:
 
 
 class MinimalPairs:
+    comparable = True
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

@@ -41,6 +41,8 @@ class Config(PartConfig):
 
 
 class PerplexitySuite:
+    comparable = False
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

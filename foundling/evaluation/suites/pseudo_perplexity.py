@@ -50,6 +50,8 @@ class _Piece:
 
 
 class PseudoPerplexity:
+    comparable = False
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

@@ -29,6 +29,8 @@ class Config(PartConfig):
 
 
 class TaskSuite:
+    comparable = True
+
     def __init__(self, config: Config) -> None:
         self.config = config
 

@@ -69,6 +69,8 @@ def test_the_language_is_told_by_the_accepted_texts_and_shown() -> None:
     assert "no a/an/the" in metric.score([["low"], []], ["很低", ""]).settings
     assert "no a/an/the" in metric.score([[]], [""]).settings
     assert figures(["公共部门贪腐"], "贪腐", "auto") == (0, pytest.approx(1 / 2))
+    assert figures(["東京タワーです"], "東京タワー", "auto") == (0, pytest.approx(2 * 5 / (7 + 5))), "kana by character"
+    assert figures(["กรุงเทพ"], "กรุง", "auto")[1] > 0.5, "Thai too"
 
 
 def test_examples_with_and_without_an_answer_are_also_told_apart() -> None:

@@ -78,6 +78,8 @@ def test_chinese_is_cut_into_characters() -> None:
     assert "tok:zh|" in scored.settings
     assert scored.figures()["bleu"] == sacrebleu.BLEU(tokenize="zh").corpus_score(said, [golds]).score > 50
     assert "tok:13a|" in Bleu(tokenize="13a").build().score(golds, said).settings
+    for text in ("私は東京タワーに行きたいです", "ฉันอยากไปกรุงเทพพรุ่งนี้"):
+        assert "tok:char|" in Bleu().build().score([[text]], [text]).settings
 
 
 def test_a_short_answer_pays_for_it() -> None:
