@@ -3,12 +3,14 @@
 State and arithmetic are fp32 whatever the copies' type: in bf16, beta2 = 0.999 rounds to 1 and the second moment never
 decays. One kernel reads gradient, moments and master and writes moments, master and the bf16 copy: in C++ on CPU
 (adamw.cpp), which costs no compilation by torch, and compiled by torch elsewhere. Operation by operation an update of
-20M weights takes 40 times as long. Of a table only the rows with a gradient are stepped, and decay: Adam's lazy form.
+20M weights takes 40 times as long. Rows of an embedding that were never read have no moments: the kernel lets them
+decay and nothing else, to the same bits. Of a table only the rows with a gradient are stepped, and decay: Adam's lazy
+form.
 """
 
 import ctypes
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +41,8 @@ class AdamW(Rule):
     def __init__(self, betas: tuple[float, float], eps: float, *, coupled: bool = False) -> None:
         """coupled: weight decay is a part of the gradient, as in Adam; otherwise the weights shrink by it."""
         self.betas, self.eps, self.coupled = betas, eps, coupled
+        self._read: dict[str, Tensor] = {}
+        """Of embeddings, the rows that ever had a gradient, bool [rows]: the others have no moments, and only decay."""
 
     def init(self, slot: Slot) -> dict[str, Tensor]:
         return {"first_moment": torch.zeros_like(slot.master), "second_moment": torch.zeros_like(slot.master)}
@@ -63,13 +67,25 @@ class AdamW(Rule):
             live = [slot.master, slot.gradient, slot.state["first_moment"], slot.state["second_moment"]]
             live += [] if slot.copy is None else [slot.copy]
             if not slot.is_table:
-                _apply(update, live, numbers)
+                read = self._ever_read(slot)
+                _apply(update if read is None else partial(_update_rows_natively, read=read), live, numbers)
                 continue
             rows = slot.rows()
             parts = [tensor.index_select(0, rows) for tensor in live]
             _apply(update, parts, numbers)
             for tensor, part in zip(live, parts, strict=True):
                 tensor.index_copy_(0, rows, part)
+
+    def _ever_read(self, slot: Slot) -> Tensor | None:
+        """None: all rows may have had a gradient, or there is no kernel that passes over some."""
+        if not slot.read or self.coupled or _update_for(slot, False) is not _update_natively:
+            self._read.pop(slot.name, None)
+            return None
+        if slot.name not in self._read:
+            first, second = slot.state["first_moment"], slot.state["second_moment"]
+            self._read[slot.name] = (first.ne(0) | second.ne(0)).any(1)
+        self._read[slot.name][torch.cat(slot.read)] = True
+        return self._read[slot.name]
 
 
 def _apply(update: Callable[..., None], tensors: list[Tensor], numbers: Tensor) -> None:
@@ -103,10 +119,15 @@ def _update(
 _update_compiled = compile_lazily(_update)
 
 
+_ARGTYPES: dict[str, list[Any]] = {
+    "adamw": [ctypes.c_void_p] * 5 + [ctypes.c_int64, ctypes.c_void_p],
+    "adamw_rows": [ctypes.c_void_p] * 6 + [ctypes.c_int64] * 2 + [ctypes.c_void_p],
+}
+
+
 @cache
-def _native() -> Callable[..., Any] | None:
-    argtypes = [ctypes.c_void_p] * 5 + [ctypes.c_int64, ctypes.c_void_p]
-    return native_kernel(Path(__file__).with_suffix(".cpp"), "adamw", argtypes)
+def _native(name: str = "adamw") -> Callable[..., Any] | None:
+    return native_kernel(Path(__file__).with_suffix(".cpp"), name, _ARGTYPES[name])
 
 
 def _update_natively(
@@ -118,3 +139,22 @@ def _update_natively(
     kernel(
         *(t.data_ptr() for t in tensors), None if copy is None else copy.data_ptr(), master.numel(), numbers.data_ptr()
     )
+
+
+def _update_rows_natively(
+    master: Tensor,
+    gradient: Tensor,
+    first: Tensor,
+    second: Tensor,
+    copy: Tensor | None,
+    numbers: Tensor,
+    *,
+    read: Tensor,
+) -> None:
+    kernel = _native("adamw_rows")
+    assert kernel is not None
+    tensors = (master, gradient, first, second)
+    kernel(
+        *(t.data_ptr() for t in tensors), None if copy is None else copy.data_ptr(), read.data_ptr(), len(read),
+        master.numel() // len(read), numbers.data_ptr(),
+    )  # fmt: skip

@@ -129,10 +129,10 @@ class Slot:
 
     def clear(self) -> None:
         """Forgets the accumulated gradient."""
-        if self.is_table and self.read is not None:
+        if self.read:
             for rows in self.read:
                 self.gradient.index_fill_(0, rows, 0.0)
-        else:
+        elif self.read is None or not self.is_table:
             self.gradient.zero_()
         self.read = []
 
@@ -321,7 +321,7 @@ class Optimizer:
 
     def gradient_norm(self) -> float:
         """Euclidean norm of the whole accumulated gradient, over all ranks. NaN or infinite if any entry is."""
-        squares = [sum_of_squares(s.gradient[s.rows()] if s.is_table else s.gradient) for s in self.slots]
+        squares = [sum_of_squares(s.gradient[s.rows()] if s.is_table or s.read else s.gradient) for s in self.slots]
         sum_over_shards([(s, slot.parameter, every_dim(slot)) for s, slot in zip(squares, self.slots, strict=True)])
         total = torch.stack(squares).sum()
         return math.sqrt(total.item()) if torch.isfinite(total) else total.item()

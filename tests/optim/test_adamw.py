@@ -195,7 +195,7 @@ def test_the_kernel_in_cpp_is_the_plain_update(coupled: bool, monkeypatch: pytes
         return [t for slot in optimizer.slots for t in (slot.master, slot.copy, *slot.state.values()) if t is not None]
 
     kernel = step()
-    monkeypatch.setattr(adamw, "_native", lambda: None)
+    monkeypatch.setattr(adamw, "_native", lambda name="adamw": None)
     for ours, plain in zip(kernel, step(), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-2 if ours.dtype == torch.bfloat16 else 2e-6, atol=1e-8)
 
@@ -228,6 +228,38 @@ def reads_of(steps: int) -> Iterator[Tensor]:
 
 def table(sparse: bool) -> nn.Embedding:
     return nn.Embedding(20, 5, sparse=sparse, _weight=torch.randn(20, 5, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_rows_that_were_never_read_decay_and_nothing_else_to_the_bit(
+    dtype: torch.dtype, decay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In steps whose gradient is of a few rows, in one that has them all, and where another optimizer goes on."""
+    if adamw._native() is None:
+        pytest.skip("no C++ compiler here that makes the kernel")
+    kernel, asked = adamw._native, list[str]()
+    monkeypatch.setattr(adamw, "_native", lambda name="adamw": (asked.append(name), kernel(name))[1])
+
+    def run(sparse: bool) -> dict[str, Tensor]:
+        model = table(sparse)
+        optimizer = Optimizer([("t", model.weight)], Config(weight_decay=decay), 1e-2, False)
+        if dtype != torch.float32:
+            optimizer.make_copies(dtype)
+        for step, rows in enumerate(reads_of(9)):
+            if step == 6:  # as a resumed run: the state is there, what the rule remembers beside it is not
+                optimizer.rule = Config(weight_decay=decay).build()
+            (model(rows[: step % 3 + 1]).float() ** 2).sum().backward()
+            if step == 4:
+                (model.weight.float() ** 2).sum().backward()
+            optimizer.step(1.0)
+            assert not optimizer.slots[0].gradient.any()
+        return {name: tensor.clone() for name, (tensor, _) in optimizer.tensors().items()} | {"copy": model.weight.data}
+
+    by_rows, whole = run(sparse=True), run(sparse=False)
+    assert "adamw_rows" in asked
+    for name, tensor in whole.items():
+        assert torch.equal(by_rows[name], tensor), name
 
 
 def test_a_table_is_stepped_as_torchs_sparse_adam_steps_it() -> None:
