@@ -12,7 +12,8 @@ Before any figure, a parity gate over all examples. Texts: the probabilities are
 the folder's task.json says, to 1e-3, and the label is the same unless two are that close. Words: where the pipeline's
 tags (of each word's first token) are entities that the scheme allows, ours are the same ones; where they are not, ours
 is the best sequence that is allowed, and the pipeline has no such answer to compare. It is printed how many those are,
-how many texts are too long for one row, and how many entities were compared.
+how many texts are too long for one row, and how many entities were compared. Ours runs once more in bf16, outside the gate:
+gate: how many of its answers are others is printed.
 
 One JSON line a run, then a table: medians, and the ratio's 95 % interval over rounds. The pipeline's best way counts.
 """
@@ -31,6 +32,7 @@ from benchmarks._compare import child, interval
 from benchmarks.peers.hf_pipeline import WARM_UP
 
 MOST_APART = 1e-3
+IN_BF16 = "foundling, bf16"
 WAYS = {
     "pipeline, 1 at a time": ["--batch-size", "1"],
     "pipeline, 32 at a time": ["--batch-size", "32"],
@@ -48,12 +50,14 @@ def asked_of(row: dict[str, Any]) -> dict[str, Any]:
     return {key: row[key] for key in ("text", "tokens") if key in row}
 
 
-def run_ours(folder: Path, file: Path, number: int | None, answers: Path) -> dict[str, Any]:
+def run_ours(folder: Path, file: Path, number: int | None, answers: Path, bf16: bool) -> dict[str, Any]:
     """Our run in this process."""
+    import torch
+
     import foundling
 
     asked = [asked_of(row) for row in rows_of(file, number)]
-    model = foundling.load(folder, device="cpu")
+    model = foundling.load(folder, device="cpu", dtype=torch.bfloat16 if bf16 else torch.float32)
     model.predict(asked[:WARM_UP])
     start = time.perf_counter()
     found = model.predict(asked)
@@ -109,20 +113,33 @@ def parity(folder: Path, asked: list[dict[str, Any]], ours: Path, theirs: Path) 
     return parity_of_words(mine, its, [rows.count(number) for number in range(len(asked))], task.config.scheme)  # type: ignore[attr-defined]
 
 
+def differing(one: Path, other: Path) -> int:
+    """How many examples have another label, or other entities."""
+    both = [[json.loads(line) for line in path.read_text("utf-8").splitlines()] for path in (one, other)]
+    told = lambda answer: answer.get("tags", answer.get("label"))
+    return sum(told(a) != told(b) for a, b in zip(*both, strict=True))
+
+
 def compare(name: str, folder: Path, file: Path, number: int | None, rounds: int) -> list[str]:
     """Measures one model, prints its lines and returns the rows of its table."""
     limit = [] if number is None else ["--examples", str(number)]
     longest = json.loads((folder / "task.json").read_text("utf-8"))["task"]["max_length"] or 512
-    runs: dict[str, list[dict[str, Any]]] = {"foundling": [], **{way: [] for way in WAYS}}
+    runs: dict[str, list[dict[str, Any]]] = {"foundling": [], IN_BF16: [], **{way: [] for way in WAYS}}
     with TemporaryDirectory() as work:
         paths = {who: Path(work) / f"{place}.jsonl" for place, who in enumerate(runs)}
         mine = [sys.executable, "-m", "benchmarks.prediction", str(file), "--only", str(folder)]
         peer = [sys.executable, "-m", "benchmarks.peers.hf_pipeline", str(folder), str(file)]
-        commands = {"foundling": mine, **{way: [*peer, "--max-length", str(longest), *WAYS[way]] for way in WAYS}}
+        commands = {
+            "foundling": mine,
+            IN_BF16: [*mine, "--bf16"],
+            **{way: [*peer, "--max-length", str(longest), *WAYS[way]] for way in WAYS},
+        }
         asked = [asked_of(row) for row in rows_of(file, number)]
         for turn in range(rounds):
             found = {who: child([*command, *limit, "--answers", str(paths[who])]) for who, command in commands.items()}
             if turn == 0:
+                other = differing(paths["foundling"], paths[IN_BF16])
+                print(json.dumps({"model": name, "bf16 answers otherwise": other, "of": len(asked)}), flush=True)
                 for way in WAYS:
                     gate = parity(folder, asked, paths["foundling"], paths[way])
                     print(json.dumps({"model": name, "parity": gate, "with": way}), flush=True)
@@ -135,7 +152,7 @@ def compare(name: str, folder: Path, file: Path, number: int | None, rounds: int
     for who, each in rates.items():
         peak = statistics.median(run["peak_gib"] for run in runs[who])
         row = f"| {name} | {who}{' (its best)' if who == best else ''} | {statistics.median(each):,.0f} | {peak:.2f} "
-        if who == "foundling":
+        if who not in WAYS:
             table.append(row + "| | |")
             continue
         ratios = [ours / its for ours, its in zip(rates["foundling"], each, strict=True)]
@@ -151,10 +168,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--examples", type=int, metavar="N", help="answer the first N only, to try things out")
     parser.add_argument("--only", type=Path, metavar="FOLDER", help="run ours once in this process; TASKS is a file")
+    parser.add_argument("--bf16", action="store_true", help="with --only: weights in bf16")
     parser.add_argument("--answers", type=Path, metavar="FILE", help="with --only: where the answers go")
     given = parser.parse_args()
     if given.only is not None:
-        print(json.dumps(run_ours(given.only, given.tasks, given.examples, given.answers)))
+        print(json.dumps(run_ours(given.only, given.tasks, given.examples, given.answers, given.bf16)))
         return
     if not given.model:
         parser.error("give --model TASK=FOLDER")

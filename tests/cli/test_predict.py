@@ -66,6 +66,13 @@ def test_the_task_s_settings_can_be_told_for_these_answers(folder: Path) -> None
     assert [one["probabilities"] for one in unsure] == [one["probabilities"] for one in plain]
 
 
+def test_bf16_answers_nearly_the_same(folder: Path) -> None:
+    plain, rounded = answers_of(folder), answers_of(folder, "--precision", "bf16")
+    for one, other in zip(plain, rounded, strict=True):
+        assert other["probabilities"]["a"] == pytest.approx(one["probabilities"]["a"], abs=0.02)
+    assert plain != rounded
+
+
 @pytest.mark.parametrize(
     ("setting", "fault"),
     [
