@@ -12,7 +12,7 @@ Before any figure, a parity gate over all examples. Texts: the probabilities are
 the folder's task.json says, to 1e-3, and the label is the same unless two are that close. Words: where the pipeline's
 tags (of each word's first token) are entities that the scheme allows, ours are the same ones; where they are not, ours
 is the best sequence that is allowed, and the pipeline has no such answer to compare. It is printed how many those are,
-how many texts are too long for one row, and how many entities were compared. Ours runs once more in bf16, outside the gate:
+how many texts are too long for one row, and how many entities were compared. Ours runs once more in bf16, outside the
 gate: how many of its answers are others is printed.
 
 One JSON line a run, then a table: medians, and the ratio's 95 % interval over rounds. The pipeline's best way counts.

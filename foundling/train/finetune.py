@@ -158,6 +158,11 @@ def _summary(training: Training, judged: dict[str, Judgement], seconds: float, w
     }
 
 
+def _value_on_dev(run: Run) -> float:
+    value = run.summary.get("best_value")
+    return -math.inf if value is None else float(value)
+
+
 def _several_seeds(recipe: FinetuneRecipe, resume: bool) -> Run:
     """A run for each seed in a folder of its own, their figures with mean and spread beside.
 
@@ -179,7 +184,7 @@ def _several_seeds(recipe: FinetuneRecipe, resume: bool) -> Run:
     if not world.is_first:
         return Run(folder, is_first=False)
     splits = [split for split in ("dev", "test") if split in runs[0].summary]
-    best = max(runs, key=lambda run: run.summary.get("best_value") or -math.inf)
+    best = max(runs, key=_value_on_dev)
     with whole_folder(folder / "model") as temporary:
         shutil.copytree(best.model_dir, temporary, dirs_exist_ok=True)
     for split in splits:
