@@ -1,8 +1,10 @@
 """Rows that stay within documents: pieces of one, and pairs of pieces whose order or origin is in question.
 
-Each epoch passes through the whole text once, in an order of its own: documents are cut side by side into pieces that
-fill a row. Only a document's last piece is shorter, and it begins a little earlier than where the one before ends, so
-that row lengths come in steps of 16 tokens and many rows of a step have the same length (which attention likes).
+Each epoch passes through all pieces once, in an order of its own: documents are cut side by side into pieces that fill
+a row, and rows of one piece read the whole text. Of pairs, false ones read another document's text instead of their
+second segment, short ones and those of whole sentences leave some of their piece out. Only a document's last piece is
+shorter, and it begins a little earlier than where the one before ends, so that row lengths come in steps of 16 tokens
+and many rows of a step have the same length (which attention likes).
 """
 
 import hashlib
@@ -21,7 +23,9 @@ LENGTH_STEP = 16
 _LOOK_AT_DOCUMENTS = 256
 """Documents whose sentences are looked for before a run begins."""
 _LOOK_AT_TOKENS = 1024
-"""Tokens of each that are looked at."""
+"""Tokens of each that are looked at; also how far the beginning of a sentence is looked for."""
+_TRIES = 8
+"""Other documents that are drawn until one is as long as the segment that it stands for."""
 
 
 class DocumentStream(Stream, Protocol):
@@ -166,7 +170,9 @@ class Pairs:
     (label 1). Of two samples 2j and 2j + 1 exactly one is twisted, so any even number of them is balanced.
 
     A piece is cut in two at a sentence's end (chosen among all that it holds), as the tokenizer's punctuation tells; a
-    piece of one sentence is cut anywhere.
+    piece of one sentence is cut anywhere. Neither where segments begin and end nor how long they are tells the label:
+    another document's segment begins and is as long as the true one would, and segments that change places are whole
+    sentences, where the piece holds three or begins or ends its document.
     """
 
     def __init__(
@@ -180,14 +186,17 @@ class Pairs:
         twist: Twist,
         what: str,
         other_documents: bool,
+        whole_sentences: bool,
         short_rate: float,
         shortest: int,
     ) -> None:
-        """what: the objective's name, for errors. other_documents: whether the twist reads them. short_rate: share of
+        """what: the objective's name, for errors. other_documents: whether the twist reads them.
+        whole_sentences: whether segments must not begin or end within one. short_rate: share of
         rows that are cut to a random length from `shortest` up, so that the model sees short ones too."""
         self.row_length = row_length
         self._seed, self._marks, self._twist = seed, marks, twist
         self._short_rate, self._shortest = short_rate, min(shortest, row_length)
+        self._whole_sentences = whole_sentences
         _must_hold(row_length, 5)
         self._pieces = Pieces(
             streams, weights, room=row_length - 3, extra=3, smallest=2, seed=seed, end_ids=marks.end_ids
@@ -231,16 +240,34 @@ class Pairs:
             steps = rng.integers(least, max(least, self.row_length // LENGTH_STEP) + 1)
             length = min(length, max(2, int(steps) * LENGTH_STEP - 3))
         text = self._pieces.streams[piece.source].read(piece.start, length)
-        cuts = self._cuts(text)
-        cut = int(rng.choice(cuts)) if len(cuts) else int(rng.integers(1, length))
+        low, text, cuts = self._whole(piece, text, self._cuts(text))
+        cut = int(rng.choice(cuts)) if len(cuts) else int(rng.integers(1, len(text)))
         first, second = text[:cut], text[cut:]
         label = (chance(self._seed, -1 - sample // 2) + sample) & 1
         if label:
-            first, second = self._twist(first, second, lambda most: self._another(piece, most, rng))
+            another = lambda most: self._another(piece, most, rng, at_sentence=len(cuts) > 0)
+            first, second = self._twist(first, second, another)
+            if len(first) + len(second) < len(text):  # the other document was too short
+                behind = (3 + len(first) + len(second)) % LENGTH_STEP
+                first = first[behind if behind < len(first) else 0 :]
         cls_id, sep_id = self._marks.cls_id, self._marks.sep_id
         tokens = np.concatenate([[cls_id], first, [sep_id], second, [sep_id]])
         segments = np.repeat([0, 1], [len(first) + 2, len(second) + 1])
-        return Row(sample, piece.source, piece.start, tokens, segments, label, key)
+        return Row(sample, piece.source, piece.start + low, tokens, segments, label, key)
+
+    def _whole(self, piece: Piece, text: np.ndarray, cuts: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+        """The whole sentences of a piece, if they are asked for and there are two: their place in it, their tokens, and
+        where one begins within them."""
+        if not self._whole_sentences or not len(cuts):
+            return 0, text, cuts
+        begin = int(self._pieces.streams[piece.source].document_starts[piece.document])
+        end = begin + int(self._pieces.lengths[piece.source][piece.document])
+        low = 0 if piece.start == begin else int(cuts[0])
+        # A document that stops within a sentence (a title) would tell, too. Nothing is behind [CLS], so it is no end.
+        ends = self._cuts(np.append(text, self._marks.cls_id))[-1] == len(text)
+        high = len(text) if ends and piece.start + len(text) == end else int(cuts[-1])
+        inner = cuts[(cuts > low) & (cuts < high)]
+        return (low, text[low:high], inner - low) if len(inner) else (0, text, cuts)
 
     def _cuts(self, text: np.ndarray) -> np.ndarray:
         """Where a sentence begins within the text, the first one left out."""
@@ -254,19 +281,31 @@ class Pairs:
             ends[:-1] &= ~closing[1:]
         return np.flatnonzero(ends[:-1] & ~ends[1:]) + 1
 
-    def _another(self, piece: Piece, most: int, rng: np.random.Generator) -> np.ndarray:
-        """At most so many tokens of another document of the same source, from the beginning of a sentence."""
-        readable = self._readable[piece.source]
+    def _another(self, piece: Piece, most: int, rng: np.random.Generator, *, at_sentence: bool) -> np.ndarray:
+        """So many tokens of another document of the same source, fewer where those drawn are shorter; from the
+        beginning of a sentence, as a true segment begins, or from anywhere."""
+        readable, lengths = self._readable[piece.source], self._pieces.lengths[piece.source]
         number = int(np.searchsorted(readable, piece.document))
-        step = int(rng.integers(1, len(readable)))
-        document = int(readable[(number + step) % len(readable)])  # any but this one
-        stream, length = self._pieces.streams[piece.source], int(self._pieces.lengths[piece.source][document])
-        first = int(rng.integers(0, max(0, length - most) + 1))
-        start = int(stream.document_starts[document])
-        if first:
-            cuts = self._cuts(stream.read(start + first - 1, min(length - first + 1, most)))
-            first += int(cuts[0]) - 1 if len(cuts) else 0
+        for _ in range(_TRIES):
+            step = int(rng.integers(1, len(readable)))
+            document = int(readable[(number + step) % len(readable)])  # any but this one
+            length = int(lengths[document])
+            if length >= most:
+                break
+        stream, last = self._pieces.streams[piece.source], max(0, length - most)
+        start, first = int(stream.document_starts[document]), int(rng.integers(0, last + 1))
+        if at_sentence and first:
+            first = self._sentence_near(stream, start, first, last)
         return stream.read(start + first, min(most, length - first))
+
+    def _sentence_near(self, stream: DocumentStream, start: int, first: int, last: int) -> int:
+        """Where a sentence of the document begins: the next place up to the last one, else the one before."""
+        ahead = self._cuts(stream.read(start + first - 1, min(_LOOK_AT_TOKENS, last - first + 2)))
+        if len(ahead):
+            return first - 1 + int(ahead[0])
+        low = max(0, first - _LOOK_AT_TOKENS)
+        behind = self._cuts(stream.read(start + low, first - low + 1))
+        return low + int(behind[-1]) if len(behind) else 0
 
 
 def _must_hold(row_length: int, least: int) -> None:

@@ -112,8 +112,8 @@ class Mlm:
         question = self._next.build()
         return Pairs(
             streams, weights, row_length=row_length, seed=seed, marks=self._marks, twist=question.twist,
-            what=self._next.kind, other_documents=question.other_documents, short_rate=self._next.short_rate,
-            shortest=self._next.shortest,
+            what=self._next.kind, other_documents=question.other_documents,
+            whole_sentences=question.whole_sentences, short_rate=self._next.short_rate, shortest=self._next.shortest,
         )  # fmt: skip
 
     def collate(self, rows: Sequence[Row]) -> Batch:

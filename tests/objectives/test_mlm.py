@@ -220,13 +220,33 @@ def test_pairs_are_balanced_and_told_truly(kind: str) -> None:
             names = [set((part[part != tokenizer.id_of(".")] - len(SPECIAL)) // 30) for part in (first, second)]
             assert len(names[0] | names[1]) <= 2
             assert not names[0] & names[1], "another document"
-        at_sentence += (first if row.label == 0 or kind == "nsp" else second)[-1] == tokenizer.id_of(".")
+        at_sentence += first[-1] == tokenizer.id_of(".")
     assert at_sentence > 550, "cut at the end of a sentence"
+
+
+@pytest.mark.parametrize("kind", ["nsp", "sop"])
+def test_where_segments_begin_and_end_does_not_tell_the_label(kind: str) -> None:
+    """Nor how long the row is: what could be read off without understanding either segment."""
+    tokenizer, text = sentences()
+    stop, whole = tokenizer.id_of("."), text.tokens.tolist()
+    lengths = Counter(whole)
+    samples = objective(tokenizer, next={"kind": kind}).samples([text], None, row_length=64, seed=0)
+    told: list[list[tuple[bool, ...]]] = [[], []]
+    for row in (samples[i] for i in range(1200)):
+        first, second = halves(row)
+        begins = [int((part[: lengths[part[0]]] == part[0]).sum()) == lengths[part[0]] for part in (first, second)]
+        ends = [part[-1] == stop for part in (first, second)]
+        assert row.label is not None
+        told[row.label].append(
+            (*begins[kind == "nsp" :], *ends[: 1 if kind == "nsp" else 2], len(row.tokens) % 16 == 0)
+        )
+    true, false = (np.mean(side, axis=0) for side in told)
+    assert np.abs(true - false).max() < 0.08, (true, false)
 
 
 def test_a_tenth_of_the_pairs_are_short_and_lengths_come_in_steps() -> None:
     tokenizer, text = sentences()
-    samples = objective(tokenizer, next={"kind": "sop"}).samples([text], None, row_length=64, seed=0)
+    samples = objective(tokenizer, next={"kind": "nsp"}).samples([text], None, row_length=64, seed=0)
     lengths = Counter(len(samples[i].tokens) for i in range(2000))
     per_document = -(-(len(text.tokens) // text.num_documents - 1) // 61)
     full = lengths[64] / 2000

@@ -20,6 +20,10 @@ class Question(Protocol):
     other_documents: bool
     """Whether `twist` reads other documents than the pair's own."""
 
+    whole_sentences: bool
+    """Whether both segments are whole sentences on both sides, so that where they begin and end does not tell which of
+    them stood first."""
+
     def twist(self, first: Segment, second: Segment, other: Callable[[int], Segment]) -> tuple[Segment, Segment]:
         """A true pair to a false one. other: reads at most so many tokens of another document."""
         ...

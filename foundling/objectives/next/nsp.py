@@ -15,6 +15,7 @@ class Config(NextConfig):
 
 class NextSentence:
     other_documents = True
+    whole_sentences = False
 
     def twist(self, first: Segment, second: Segment, other: Callable[[int], Segment]) -> tuple[Segment, Segment]:
         """B from another document, so never the true next."""

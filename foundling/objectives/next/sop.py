@@ -15,6 +15,7 @@ class Config(NextConfig):
 
 class SentenceOrder:
     other_documents = False
+    whole_sentences = True
 
     def twist(self, first: Segment, second: Segment, other: Callable[[int], Segment]) -> tuple[Segment, Segment]:
         """The same two segments, changed about."""
