@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler
 from pydantic.functional_validators import BeforeValidator
 from pydantic_core import CoreSchema, core_schema
 
@@ -66,6 +66,8 @@ def parse_count(value: Any) -> int:
 
 Count = Annotated[int, BeforeValidator(parse_count)]
 """A whole number in a config; `16K` is read as 16000."""
+Size = Annotated[int, Field(ge=1), BeforeValidator(parse_count)]
+"""The same, at least 1."""
 
 
 def human(number: float) -> str:

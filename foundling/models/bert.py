@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from foundling.core.config import Strict
 from foundling.core.errors import UserError
-from foundling.core.units import Count
+from foundling.core.units import Size
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel, attend
@@ -44,39 +44,39 @@ class Config(Strict):
     objectives: ClassVar[tuple[str, ...]] = ("mlm",)
     """What the family can be trained by, its own first."""
 
-    vocab_size: Count
+    vocab_size: Size
     """Rows of the embedding: token ids below it."""
-    layers: Count
+    layers: Size
     """Number of blocks."""
-    width: Count
+    width: Size
     """Size of the hidden state."""
-    heads: Count
+    heads: Size
     """Attention heads, each width / heads wide."""
-    mlp_width: Count | None = None
+    mlp_width: Size | None = None
     """Inner width of the MLP; None: 4 x width (bert), 8/3 x width in whole 64s (modern: the same weights)."""
     math: Literal["bert", "modern"] = "bert"
     """Which architecture."""
     top: Top = "masked"
     """What stands on the encoder: `none`; `pooler`; `masked`: the masked-language head; `pretraining`: pooler,
     masked-language head and next-sentence head. Training sets it to what the objective asks for."""
-    max_positions: Count = 512
+    max_positions: Size = 512
     """Longest row, tokens. A limit of the weights for bert, of what was trained for modern."""
-    segments: Count = 2
+    segments: Size = 2
     """bert: rows of the segment (token type) embedding."""
-    global_every: Count = 3
+    global_every: Size = 3
     """modern: layers 0, n, 2n, ... attend to the whole row."""
-    window: Count = 128
+    window: Size = 128
     """modern: in the other layers a token sees those at most window / 2 away."""
-    rope_theta: float = 160_000.0
+    rope_theta: Annotated[float, Field(gt=0)] = 160_000.0
     """modern: base of the rotary frequencies in layers of global attention."""
-    local_rope_theta: float = 10_000.0
+    local_rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     """modern: the same in layers of local attention."""
-    norm_eps: float | None = None
+    norm_eps: Annotated[float, Field(gt=0)] | None = None
     """Added to the variance in every norm; None: 1e-12 (bert), 1e-5 (modern)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Chance that a value is zeroed while the model trains: of the embedding behind its norm, and of what
     attention and MLP give to the residual sum. Attention weights are not dropped (nn/dropout.py)."""
-    init_std: float = 0.02
+    init_std: Annotated[float, Field(gt=0)] = 0.02
     """Spread of all initial matrices; modern: those that write to the residual stream / sqrt(2 layers)."""
     init: Scheme | None = None
     """Spread of the initial matrices by a scheme, with `init_std`. normal: all alike; scaled: those that write to
@@ -91,6 +91,8 @@ class Config(Strict):
             raise ValueError(f"rotary positions need an even head width; got {self.key_width}")
         if self.math == "modern" and self.top in ("pooler", "pretraining"):
             raise ValueError("math modern has neither pooler nor next-sentence head; use math: bert, or top: masked")
+        if self.top == "pretraining" and self.segments < 2:
+            raise ValueError(f"a next-sentence head needs 2 segments; got segments {self.segments}")
         return self
 
     @property
@@ -109,7 +111,7 @@ class Config(Strict):
 
     @property
     def eps(self) -> float:
-        return self.norm_eps or (1e-12 if self.math == "bert" else 1e-5)
+        return self.norm_eps if self.norm_eps is not None else (1e-12 if self.math == "bert" else 1e-5)
 
     def is_global(self, layer: int) -> bool:
         """Whether a layer's tokens see their whole row."""

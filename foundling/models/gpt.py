@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foundling.core.config import Strict
-from foundling.core.units import Count
+from foundling.core.units import Size
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel, attend, attend_cached
@@ -36,31 +36,31 @@ class Config(Strict):
     objectives: ClassVar[tuple[str, ...]] = ("causal",)
     """What the family can be trained by, its own first."""
 
-    vocab_size: Count
+    vocab_size: Size
     """Rows of the embedding: token ids below it."""
-    layers: Count
+    layers: Size
     """Number of blocks."""
-    width: Count
+    width: Size
     """Size of the hidden state."""
-    heads: Count
+    heads: Size
     """Query heads."""
-    kv_heads: Count | None = None
+    kv_heads: Size | None = None
     """Key-value heads, a divisor of `heads`; None: as many as `heads`."""
-    head_width: Count | None = None
+    head_width: Size | None = None
     """Width of one head; None: width / heads."""
-    mlp_width: Count | None = None
+    mlp_width: Size | None = None
     """Inner width of the MLP; None: 4 x width (gpt2), 8/3 x width in whole 64s (modern: the same weights)."""
     math: Literal["gpt2", "modern"] = "modern"
     """Which architecture."""
-    max_positions: Count = 1024
+    max_positions: Size = 1024
     """Longest row, tokens. A limit of the weights for gpt2, of what was trained for modern."""
     tied: bool = True
     """Whether the head shares the embedding's weights."""
     qk_norm: bool = True
     """modern: RMSNorm over each query and key head (Qwen3); False: Llama."""
-    rope_theta: float = 10_000.0
+    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     """modern: base of the rotary frequencies."""
-    norm_eps: float = 1e-5
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     """Added to the variance in every norm."""
     prefix: bool = False
     """Whether a row may begin with a prefix (a prompt) whose tokens see each other: a prefix language model (Raffel et
@@ -71,7 +71,7 @@ class Config(Strict):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Chance that a value is zeroed while the model trains: of the embedding, and of what attention and MLP give to
     the residual sum. Attention weights are not dropped (nn/dropout.py)."""
-    init_std: float | None = None
+    init_std: Annotated[float, Field(gt=0)] | None = None
     """Spread of all initial matrices (GPT-2: 0.02), those that write to the residual stream / sqrt(2 layers); None:
     gpt2 0.02; modern 0.05 for the embedding, 0.8 / sqrt(columns) for matrices, 0 for those that write to the stream
     (so an untrained tied model predicts the token it reads, and its first loss lies above log(vocab_size))."""

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from foundling.core.config import Strict
 from foundling.core.errors import UserError
-from foundling.core.units import Count
+from foundling.core.units import Size
 from foundling.data.batch import Batch
 from foundling.models import gpt
 from foundling.models.base import Hidden, Style
@@ -41,38 +41,38 @@ class Config(Strict):
     objectives: ClassVar[tuple[str, ...]] = ("seq2seq",)
     """What the family can be trained by, its own first."""
 
-    vocab_size: Count
+    vocab_size: Size
     """Rows of the embedding, which source and target share: token ids below it."""
-    layers: Count
+    layers: Size
     """Blocks of the decoder, and of the encoder unless `encoder_layers` says otherwise."""
-    encoder_layers: Count | None = None
+    encoder_layers: Size | None = None
     """Blocks of the encoder; None: as many as `layers`."""
-    width: Count
+    width: Size
     """Size of the hidden state."""
-    heads: Count
+    heads: Size
     """Query heads."""
-    kv_heads: Count | None = None
+    kv_heads: Size | None = None
     """Key-value heads, a divisor of `heads`; None: as many as `heads`."""
-    head_width: Count | None = None
+    head_width: Size | None = None
     """Width of one head; None: width / heads."""
-    mlp_width: Count | None = None
+    mlp_width: Size | None = None
     """Inner width of the MLP; None: 4 x width (2017), 8/3 x width in whole 64s (modern: the same weights)."""
     math: Literal["2017", "modern"] = "modern"
     """Which architecture."""
-    max_positions: Count = 1024
+    max_positions: Size = 1024
     """Longest source and longest target, tokens. What was trained for; no weight is bound to it."""
     tied: bool = True
     """Whether the head shares the embedding's weights."""
     qk_norm: bool = True
     """modern: RMSNorm over each query and key head."""
-    rope_theta: float = 10_000.0
+    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     """modern: base of the rotary frequencies."""
-    norm_eps: float = 1e-5
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-5
     """Added to the variance in every norm."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Chance that a value is zeroed while the model trains: of the embeddings, and of what attentions and MLP give to
     the residual sum. Attention weights are not dropped (nn/dropout.py)."""
-    init_std: float | None = None
+    init_std: Annotated[float, Field(gt=0)] | None = None
     """Spread of all initial matrices; modern: those that write to the residual stream / sqrt(2 layers). None: 2017:
     1 / sqrt(width) for the embedding, Xavier (Glorot & Bengio 2010) for matrices; modern: as models/gpt.py."""
     init: Scheme | None = None

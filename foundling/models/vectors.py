@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import Annotated, BinaryIO, Literal, cast
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from foundling.core.config import Strict
@@ -41,7 +42,7 @@ class Embeddings(Strict):
 
     path: str
     """A text file of word vectors (word2vec, GloVe, fastText; .gz too), as wide as the model."""
-    scale: Literal["auto"] | float = "auto"
+    scale: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = "auto"
     """What the vectors are multiplied by; auto: what gives them the spread of the model's own initial embeddings."""
     pieces: Count = 50_000
     """A token that is no word of the file gets the mean of the words it is part of, among so many first words of the
@@ -127,14 +128,14 @@ class VectorFile:
         """A word's numbers, float32 [D]; UserError: one is no finite number."""
         parts = values.split(b" ")
         try:
-            found = np.array(parts, dtype=np.float64)
+            found = np.array(parts, dtype=np.float64).astype(np.float32)  # beyond its range: infinite
         except ValueError:
             wrong = next(part for part in parts if not _is_number(part))
             raise UserError(f"{self.path}: line {line} must hold numbers", got=_shown(wrong)) from None
         if not np.isfinite(found).all():
             wrong = parts[int(np.flatnonzero(~np.isfinite(found))[0])]
             raise UserError(f"{self.path}: line {line} must hold finite numbers", got=_shown(wrong))
-        return found.astype(np.float32)
+        return found
 
 
 def _is_number(part: bytes) -> bool:
@@ -177,7 +178,7 @@ def _text_lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
         if b"\0" in line:
             raise UserError(f"{path}: line {number} must be text", got="binary data",
                             do="write the vectors as text (word2vec: -binary 0)")  # fmt: skip
-        yield line
+        yield line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line  # a byte order mark
 
 
 @dataclass

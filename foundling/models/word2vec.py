@@ -6,16 +6,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foundling.core.config import Strict
 from foundling.core.files import write_text
-from foundling.core.units import Count
+from foundling.core.units import Size
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel
@@ -32,13 +33,13 @@ class Config(Strict):
     precision: ClassVar[str] = "fp32"
     """What `train.precision: auto` means here: sums of thousands of small gradients are no work for bf16."""
 
-    vocab_size: Count
+    vocab_size: Size
     """Rows of both tables: token ids below it."""
-    width: Count
+    width: Size
     """Numbers of a word's vector."""
-    max_positions: Count = 1024
+    max_positions: Size = 1024
     """Longest row, tokens. No weight is bound to it."""
-    init_std: float | None = None
+    init_std: Annotated[float, Field(gt=0)] | None = None
     """Spread of both tables at the start; None: 0.5 / width. (The original draws the first from +-0.5 / width and
     leaves the second at zero.)"""
 

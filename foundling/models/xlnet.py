@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foundling.core.config import Strict
-from foundling.core.units import Count
+from foundling.core.units import Count, Size
 from foundling.data.batch import Batch
 from foundling.models.base import Hidden, Style
 from foundling.nn.attention import Kernel
@@ -41,15 +41,15 @@ class Config(Strict):
     objectives: ClassVar[tuple[str, ...]] = ("permutation",)
     """What the family can be trained by, its own first."""
 
-    vocab_size: Count
+    vocab_size: Size
     """Rows of the embedding: token ids below it."""
-    layers: Count
+    layers: Size
     """Number of blocks."""
-    width: Count
+    width: Size
     """Size of the hidden state."""
-    heads: Count
+    heads: Size
     """Attention heads, each width / heads wide."""
-    mlp_width: Count | None = None
+    mlp_width: Size | None = None
     """Inner width of the MLP; None: 4 x width."""
     activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = "gelu"
     """Between the matrices of the MLP; gelu: by the error function."""
@@ -57,20 +57,20 @@ class Config(Strict):
     """How scores know the distance of query and key; rotary: faster, read by no other library."""
     clamp: Count | None = None
     """relative: distances beyond it count as it; None: none does."""
-    rope_theta: float = 10_000.0
+    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     """rotary: base of the frequencies."""
-    max_positions: Count = 512
+    max_positions: Size = 512
     """Longest row, tokens: what was trained for. The mathematics has no limit."""
     tied: bool = True
     """Whether the head shares the embedding's weights."""
     top: Literal["lm", "none"] = "lm"
     """What stands on the blocks: the language-model head, or nothing, for a head of a task."""
-    norm_eps: float = 1e-12
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-12
     """Added to the variance in every norm."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Chance that a value is zeroed while the model trains: of what both streams start from, and of what
     attention and MLP give to the residual sum. Attention weights are not dropped (nn/dropout.py)."""
-    init_std: float = 0.02
+    init_std: Annotated[float, Field(gt=0)] = 0.02
     """Spread of all initial matrices and of the attention's biases."""
     init: Scheme | None = None
     """Spread of the initial matrices by a scheme, with `init_std`. normal: all alike; scaled: those that write to

@@ -83,9 +83,12 @@ def rows_like(rows_FD: Tensor, number: int, generator: torch.Generator) -> Tenso
     step = -(-rows_FD.shape[0] // _MOST_ROWS)
     some_FD = rows_FD[::step].float()
     mean_D = rows_FD.float().mean(0)
-    mixture = torch.randn(number, some_FD.shape[0], generator=generator)
-    return mean_D + mixture @ (some_FD - mean_D) / math.sqrt(some_FD.shape[0])
+    found = torch.empty(number, some_FD.shape[1])
+    for rows_SD in found.split(_MOST_ROWS):
+        mixture = torch.randn(len(rows_SD), some_FD.shape[0], generator=generator)
+        rows_SD.copy_(mean_D + mixture @ (some_FD - mean_D) / math.sqrt(some_FD.shape[0]))
+    return found
 
 
 _MOST_ROWS = 4096
-"""Rows whose covariance is taken: more than any width needs."""
+"""Rows whose covariance is taken, more than any width needs; also how many new ones are drawn at once."""

@@ -92,6 +92,8 @@ class Masker:
             for one in range(word, min(word + span, len(first_W))):
                 if not np.isnan(draw_W[one]):
                     break  # spans do not run into each other
+                if one > word and first_W[one] != first_W[one - 1] + length_W[one - 1]:
+                    break  # nor over special tokens, into another segment
                 if length_W[one] > left:
                     break
                 draw_W[one], left = number, left - int(length_W[one])

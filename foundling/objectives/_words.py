@@ -82,6 +82,12 @@ class ChineseWords:
         names = (tokenizer.token_of(i) or "" for i in range(tokenizer.vocab_size))
         self._character = [name.lstrip("▁").removeprefix("##") for name in names]
         self._is_han = np.array([len(c) == 1 and _is_han(c) for c in self._character])
+        if not self._is_han.any():
+            raise UserError(
+                "objective.chinese_words needs tokens that are single Han characters",
+                got=f"none in a {tokenizer.kind} tokenizer",
+                do="use one of kind wordpiece, or set objective.chinese_words=false",
+            )
 
     def join(self, tokens_T: np.ndarray, starts_T: np.ndarray) -> np.ndarray:
         """`starts_T`, less those in the middle of a Chinese word."""

@@ -269,11 +269,13 @@ class Tokenizer:
         """The text of `tokenizer.json`."""
         return self._json
 
-    def write_files(self, folder: Path) -> None:
-        """Writes the tokenizer's files, without a manifest, into a folder that exists (a model's, for example)."""
+    def write_files(self, folder: Path, *, most: int | None = None) -> None:
+        """Writes the tokenizer's files, without a manifest, into a folder that exists (a model's, for example). most:
+        tokens that the model has positions for."""
+        limits = [limit for limit in (self.max_length, most) if limit]
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": self.max_length or _UNLIMITED,
+            "model_max_length": min(limits, default=_UNLIMITED),
             "clean_up_tokenization_spaces": False,
             **{f"{role}_token": self.special.by_role[role] for role in ROLES if role in self.special.by_role},
         }

@@ -97,6 +97,9 @@ def test_a_recipe_that_is_no_text(fails: Callable[..., str], tmp_path: Path) -> 
         ("train.clip.deeper=1", "train.clip: "),
         ("train=5", "train: expected a mapping"),
         ("model.size.hidden_size=8", "model.size.width"),
+        ("model.size.heads=0", "heads: Input should be greater than or equal to 1; got 0"),
+        ("model.size.layers=-2", "layers: Input should be greater than or equal to 1; got -2"),
+        ("model.size.init_std=-0.1", "init_std: Input should be greater than 0; got -0.1"),
     ],
 )
 def test_one_fault_in_a_recipe(

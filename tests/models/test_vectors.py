@@ -121,6 +121,21 @@ def test_a_bad_file_is_told_in_one_line(tmp_path: Path, lines: list[str], told: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    for lines in (LINES, [f"{len(LINES)} 3", *LINES]):
+        path = write(tmp_path / "v.txt", lines)
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+        file = VectorFile.open(path)
+        assert file.dimensions == 3
+        assert next(word for _, word, _ in file.words()) == "cat"
+
+
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf")])
+def test_a_scale_that_makes_nothing_of_vectors_is_a_fault(scale: float) -> None:
+    with pytest.raises(ValueError, match="scale"):
+        Embeddings(path="v.txt", scale=scale)
+
+
 def test_missing_packed_and_damaged_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must exist"):
         VectorFile.open(tmp_path / "none.txt")

@@ -112,6 +112,10 @@ def test_phases_change_the_row_length_and_resume_to_the_bit(
     assert max(longest for step, longest, _ in seen if step < 6) == 16
     assert all(16 < longest <= 64 for step, longest, _ in seen if step >= 6), seen
     assert load_model(whole.model_dir).config.max_positions == 64  # type: ignore[union-attr]
+    validated = {line["step"]: line["valid/row_length"] for line in metrics_of(whole.folder) if "valid/loss" in line}
+    assert validated[0] == 16, "positions beyond it were never trained"
+    assert validated[8] == 64
+    assert all(length == (16 if step <= 6 else 64) for step, length in validated.items()), validated
     with monkeypatch.context() as patch:
         stop_after(stop, patch)
         pretrain(bert_recipe("cut", **PHASES))

@@ -216,7 +216,7 @@ def test_validation_bytes_are_those_of_the_text(tiny_recipe: Make, monkeypatch: 
     run = pretrain(tiny_recipe(**{"train.length": "1 steps", "evaluate.tokens": 10**9}))
     (training,) = seen
     stream = training.data.valid[0]
-    rows = validation_rows(training)
+    rows = validation_rows(training, training.rows.row_length)
     num_targets = 32 * len(rows)
     assert len(rows) == (stream.num_tokens - 1) // 32
     scored = sum(num_bytes for _, num_bytes in rows)

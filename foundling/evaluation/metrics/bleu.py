@@ -40,7 +40,8 @@ class Bleu:
         examples = examples_of(golds, answers)
         references, tokenize = text_lists(golds), self.config.tokenize
         if tokenize == "auto":
-            tokenize = {"words": "13a"}.get(rule := rule_of_golds(references), rule)
+            rule = rule_of_golds(references)
+            tokenize = "13a" if rule == "words" else rule
         measure = BLEU(lowercase=self.config.lowercase, tokenize=tokenize)
         figures = lambda score: {"bleu": float(score.score), "brevity_penalty": float(score.bp)}
         return sacrebleu_sums("BLEU", measure, references, answers, examples, figures)

@@ -65,7 +65,8 @@ class Squad:
         accepted = text_lists(golds, may_be_empty=True)
         language = self.language
         if language == "auto":
-            language = {"words": "en"}.get(rule := rule_of_golds(accepted), rule)
+            rule = rule_of_golds(accepted)
+            language = "en" if rule == "words" else rule
         sums_N23 = np.zeros((len(golds), 2, 3))  # with an answer and without: exact, F1, number
         for number, (texts, answer) in enumerate(zip(accepted, answer_texts(answers), strict=True)):
             exact, f1, answerable = _compare(texts, answer, language)

@@ -85,7 +85,7 @@ def save_model(
         write_weights(temporary, tensors, max_shard_bytes)
         _must_answer_alike(temporary, folder, form, config, source, written)
         if tokenizer is not None:
-            tokenizer.write_files(temporary)
+            tokenizer.write_files(temporary, most=config.max_positions)
         page = model_card(
             card, name=folder.resolve().name, facts=facts, num_parameters=num_parameters,
             pipeline=form.pipeline, auto_class=form.auto_class_of(config),

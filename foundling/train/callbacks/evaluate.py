@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from foundling.core.errors import UserError
+from foundling.core.log import logger
 from foundling.data.batch import Batch
 from foundling.data.rows import Row
 from foundling.data.store import TokenStream
@@ -24,7 +25,8 @@ class Evaluate(Callback):
             tokens_per_step=settings.tokens_per_step, steps_per_epoch=0, total_steps=settings.total_steps
         )
         self._every = max(1, every)
-        self._rows = validation_rows(training)
+        self._rows: dict[int, list[tuple[Row, float]]] = {}
+        validation_rows(training, training.rows.row_length)  # what is wrong with the text is told before the first step
 
     def on_start(self, training: Training) -> None:
         if training.step == 0:
@@ -42,7 +44,10 @@ class Evaluate(Callback):
 
     def _run(self, training: Training, prefix: str = "valid") -> None:
         start = time.perf_counter()
-        sums, num_bytes = score_rows(training, self._rows)
+        length = _row_length(training)
+        if length not in self._rows:
+            self._rows[length] = validation_rows(training, length)
+        sums, num_bytes = score_rows(training, self._rows[length])
         by_name = {name: sums.pop(f"loss/{i}", (0.0, 0.0)) for i, name in enumerate(training.data.valid_names)}
         training.clock.leave_out(time.perf_counter() - start)
         nats, num_targets = sums.pop("loss")
@@ -60,44 +65,61 @@ class Evaluate(Callback):
                     f"{prefix}/loss/{name}": total / n for name, (total, n) in by_name.items() if n and len(by_name) > 1
                 },
                 f"{prefix}/tokens": int(num_targets),
+                **({f"{prefix}/row_length": length} if len({one.row_length for one in training.samples}) > 1 else {}),
             }
         )
 
 
-def validation_rows(training: Training) -> list[tuple[Row, float]]:
+def _row_length(training: Training) -> int:
+    """Of the phase that the last step was of: longer rows have positions that were never trained."""
+    return training.samples[training.settings.stretch_at(max(0, training.step - 1))].row_length
+
+
+def validation_rows(training: Training, row_length: int) -> list[tuple[Row, float]]:
     """Rows of the validation streams with the bytes that their targets stand for, at most `evaluate.tokens`."""
     found: list[tuple[Row, float]] = []
+    faults: dict[str, str] = {}
     budget = training.recipe.evaluate.tokens
-    for number, stream in enumerate(training.data.valid):
+    for number, (stream, name) in enumerate(zip(training.data.valid, training.data.valid_names, strict=True)):
         rows = _side_by_side if training.objective.predicts_text else _sampled
-        found += rows(stream, number, training, budget // len(training.data.valid))
+        try:
+            own = rows(stream, number, training, row_length, budget // len(training.data.valid))
+        except UserError as fault:
+            own, faults[name] = [], str(fault)
+        if not own:
+            faults.setdefault(name, f"{stream.num_tokens} tokens")
+        found += own
     if not found:
         raise UserError(
             "the validation text must fill one row",
-            got=f"{sum(s.num_tokens for s in training.data.valid)} tokens",
+            got="; ".join(dict.fromkeys(faults.values())),
             do="give corpus.valid a path of its own, or hold more back: corpus.valid.fraction for raw text, "
             "`corpus build ... valid_fraction=0.1 --replace` for a corpus folder",
         )
+    for name, told in faults.items():
+        logger.warning("validation leaves out %s: %s", name, told)
     size = training.settings.micro_batch_rows
     if training.settings.compiled and len(found) > size:
         return found[: len(found) // size * size]  # groups of one shape are compiled once
     return found
 
 
-def _sampled(stream: TokenStream, number: int, training: Training, budget: int) -> list[tuple[Row, float]]:
-    """The objective's own samples of the stream, the same each time; bytes have no meaning for them."""
-    try:
-        samples = training.objective.samples([stream], None, row_length=training.rows.row_length, seed=0)
-    except UserError:
-        return []  # too little text for one sample: told by the caller where no stream has enough
-    num_rows = min(max(1, budget // training.rows.row_length), samples.num_rows)
+def _sampled(
+    stream: TokenStream, number: int, training: Training, row_length: int, budget: int
+) -> list[tuple[Row, float]]:
+    """The objective's own samples of the stream, the same each time; bytes have no meaning for them. UserError: too
+    little text for one."""
+    samples = training.objective.samples([stream], None, row_length=row_length, seed=0)
+    num_rows = min(max(1, budget // row_length), samples.num_rows)
     rows = sorted((samples[i] for i in range(num_rows)), key=lambda row: -len(row.tokens))  # as micro-batches are
     return [(replace(row, source=number), 0.0) for row in rows]
 
 
-def _side_by_side(stream: TokenStream, number: int, training: Training, budget: int) -> list[tuple[Row, float]]:
+def _side_by_side(
+    stream: TokenStream, number: int, training: Training, row_length: int, budget: int
+) -> list[tuple[Row, float]]:
     """Rows in the order of the text, each token predicted once."""
-    length, extra = training.rows.row_length, 1  # a row's last target lies behind it
+    length, extra = row_length, 1  # a row's last target lies behind it
     num_rows = min(max(1, budget // length), (stream.num_tokens - extra) // length)
     rows = [Row(i, number, i * length, stream.read(i * length, length + extra)) for i in range(num_rows)]
     # Bytes before each row's first target: whole documents count exactly, the one that is cut by its share of tokens.
