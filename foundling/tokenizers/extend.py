@@ -14,8 +14,12 @@ from foundling.tokenizers.base import Tokenizer
 
 MIN_PIECES = 3
 """Tokens of a word, with the space before it, from which a token of its own is worth a row."""
-_WORD = re.compile(r"[^\W\d_]{2,30}")
-"""Letters side by side; what is longer is no word but a clause of a script without spaces."""
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Thai, Lao, Burmese and Khmer, kana and Han."""
+_LETTER = f"(?:(?![{_UNSPACED}])[^\\W\\d_])"
+_WORD = re.compile(f"(?<![^\\W\\d_]){_LETTER}{{2,30}}(?![^\\W\\d_])")
+"""Letters side by side, no more than a word has. Where no spaces stand between words, as in Chinese, letters side by
+side are a clause: such words are given as a list."""
 _MAX_COUNTED = 2_000_000
 """Different words that are counted at once; beyond, those that came once so far are forgotten."""
 
@@ -70,6 +74,12 @@ def words_worth_a_token(tokenizer: Tokenizer, texts: Iterable[str], number: int)
         num_pieces = len(tokenizer.encode(f" {word}")) if count > 1 else 0
         if num_pieces >= MIN_PIECES:
             savings[word] = count * (num_pieces - 1)
+    if not savings:
+        raise UserError(
+            f"the texts must hold words of {MIN_PIECES} tokens or more that come twice, parted by spaces",
+            got="none",
+            do="give a list of them: --words FILE (of Chinese and other text without spaces always)",
+        )
     return sorted(savings, key=lambda word: (-savings[word], word))[:number]
 
 

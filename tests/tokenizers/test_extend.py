@@ -49,6 +49,10 @@ def test_words_that_save_the_most_tokens_are_chosen() -> None:
     some = ["the pneumonia patient", "pneumonia and pneumonia", "myocarditis and myocarditis", "once arteriosclerosis"]
     assert words_worth_a_token(tokenizer, some * 1, 9)[:2] == ["pneumonia", "myocarditis"]
     assert words_worth_a_token(tokenizer, some, 1) == ["pneumonia"]
+    clauses = ["心肌梗死患者应立即就医。心肌梗死患者应立即就医。"] * 3
+    assert words_worth_a_token(tokenizer, [*some, *clauses], 99) == words_worth_a_token(tokenizer, some, 99)
+    with pytest.raises(UserError, match="parted by spaces; got none; give a list of them: --words FILE"):
+        words_worth_a_token(tokenizer, clauses, 9)
     assert "arteriosclerosis" not in words_worth_a_token(tokenizer, some, 9), "it came once"
 
 
