@@ -117,8 +117,8 @@ def _models(model: Path, rest: list[str], compare: bool) -> tuple[list[Path], li
     """The models, and the settings that follow them."""
     from foundling.core.errors import UserError
 
-    given = [one for one in rest if "=" in one]
-    others = [Path(one) for one in rest if "=" not in one]
+    given = [one for one in rest if "=" in one and not Path(one).is_dir()]
+    others = [Path(one) for one in rest if one not in given]
     if compare and len(others) != 1:
         raise UserError(
             "--compare must be of two models", got=len(others) + 1, do="foundling evaluate A B --data FILE --compare"
@@ -160,6 +160,8 @@ def _subject(path: Path, lm: Any, suite: str, baseline: Any) -> "Subject":
     if suite != "task":
         scorer = lm.objective if hasattr(lm.objective, "text_batch") else None
     reads_on = isinstance(lm, LanguageModel)
+    if suite != "task" and getattr(lm.config, "prefix", False):
+        logger.warning("%s was pretrained with prefixes; here it reads all text in order, without one", path)
     try:
         streams = training_streams(path, lm.tokenizer) if "perplexity" in suite else []
     except UserError as error:

@@ -29,9 +29,7 @@ def predict(
         Literal["fp32", "bf16"],
         typer.Option(help="Of the weights; bf16: faster where the processor has it, probabilities to two digits."),
     ] = "fp32",
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Write each example's own fields, and its answer under `answer`.")
-    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Write each `example` as it came beside its `answer`.")] = False,
 ) -> None:
     """Writes an answer for each example to standard output, or to a file."""
     import torch
@@ -52,16 +50,16 @@ def predict(
         raise UserError("--out must name a file in a folder that exists", got=str(out))
     config = loaded.task.config
     if input == "-":
+        if unread := sorted({"format", "bad_rows"} & changes.keys()):
+            raise UserError(f"task.{unread[0]} is of a file", got="--input -", do="leave it out, or name a file")
         asked, kept = tee(_examples(config, _lines(sys.stdin.buffer)))
     else:  # all of a file first, so that what is wrong with it is told before anything is computed
         records = read_records(input, config.format)
-        found = examples_of(records, lambda data: config.example(data, known=False), changes.get("bad_rows", "error"))
-        left_out = {place for place, _ in found.left_out}
-        whole = (record.data for record in records.records if record.place not in left_out)
-        asked, kept = tee(zip(whole, found, strict=True))
+        pair = lambda data: (data, config.example(data, known=False))
+        asked, kept = tee(iter(examples_of(records, pair, changes.get("bad_rows", "error"))))
     answers = loaded.answers_to(example for _, example in asked)
     lines = (
-        json.dumps({**own, "answer": answer} if keep else answer, ensure_ascii=False)
+        json.dumps({"example": own, "answer": answer} if keep else answer, ensure_ascii=False)
         for (own, _), answer in zip(kept, answers, strict=False)
     )
     if out is not None:

@@ -94,7 +94,10 @@ def _batches(documents: Iterable[tuple[Tag, str]]) -> Iterator[_Batch[Tag]]:
     texts: list[bytes] = []
     num_bytes = 0
     for tag, text in documents:
-        encoded = text.encode()
+        try:
+            encoded = text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError("text must be of whole characters", got="half of a surrogate pair") from error
         tags.append(tag)
         texts.append(encoded)
         num_bytes += len(encoded)

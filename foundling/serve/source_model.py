@@ -59,6 +59,7 @@ class SourceModel(TextModel):
 
     def best(self, texts: Sequence[str], *, max_tokens: int = 200, **settings: Any) -> list[list[tuple[str, float]]]:
         """The best targets of each source with their scores, by beam search; settings: see `beam.Beam`."""
+        self.must_be_several(texts)
         prompts = [self.prompt_ids(text) for text in texts]
         found = beam_search(
             self.model, prompts, max_tokens=max_tokens, stop_ids=self.stop_ids, start_id=self.start_id, **settings

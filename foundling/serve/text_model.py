@@ -55,8 +55,7 @@ class TextModel:
 
     def answers(self, examples: Iterable[Any]) -> Iterator[dict[str, Any]]:
         """The same one after the other, for any number of examples in bounded memory."""
-        if isinstance(examples, str | Mapping):
-            raise UserError("examples must be a list of them", got=type(examples).__name__, do="predict([...])")
+        self.must_be_several(examples)
         yield from self.answers_to(self._example(number, one) for number, one in enumerate(examples))
 
     def answers_to(self, examples: Iterable[Any]) -> Iterator[dict[str, Any]]:
@@ -114,9 +113,16 @@ class TextModel:
     def log_likelihoods(self, texts: Sequence[str]) -> list[float]:
         """How likely each text is, nats: its log-probability, or the pseudo-log-likelihood of a model that reads both
         sides (see `foundling.evaluation.likelihood`)."""
+        self.must_be_several(texts)
         ids = [self.tokenizer.encode(text) for text in texts]
         found = log_likelihoods(self.model, self.text_scorer, ids, max_positions=self.config.max_positions)
         return [float(value) for value in found]
+
+    @staticmethod
+    def must_be_several(given: Any) -> None:
+        """UserError: one text or example, which would be taken for as many as it has letters or fields."""
+        if isinstance(given, str | Mapping):
+            raise UserError("examples must be a list of them", got=type(given).__name__, do="put it in a list: [...]")
 
     @property
     def text_scorer(self) -> Any:

@@ -59,7 +59,7 @@ class WritingConfig(TaskConfig):
     normalization: Literal["length", "gnmt"] = "gnmt"
     """What stands for the length: the tokens, or (5 + tokens) / 6 (Wu et al. 2016)."""
     num_answers: Annotated[int, Field(ge=1)] = 1
-    """Answers to each example, the best first, at most `beams`."""
+    """Answers to each example, the best first; more of them than `beams` are searched for with as many beams."""
     loss: Annotated[PartConfig, Part("optim.losses")] | None = None
     """How tokens are weighed: label_smoothing, ...; None: cross entropy."""
 

@@ -144,6 +144,11 @@ class Dialogue(Task):
 
     def __init__(self, config: Config, tokenizer: Tokenizer, body: Any, facts: Facts) -> None:
         super().__init__(config, tokenizer, body, facts)
+        if body.prefix:
+            raise UserError(
+                "task dialogue needs a base that reads in order, since in a conversation of turns nothing is a prefix",
+                got="one that was pretrained with objective.prefix",
+            )
         if tokenizer.eos_id is None:
             raise UserError("task dialogue needs a tokenizer with an eos token, which ends an answer", got="none")
         tokens = {f"{role}_token": token for role, token in tokenizer.special.by_role.items()}

@@ -208,12 +208,15 @@ class Qa(HeadTask):
         questions = self.tokenizer.encode_batch([e.question for e in examples])
         contexts: dict[str, _Context] = {}
         found: list[Window] = []
+        longest = min(self.config.max_question, self._room // 2)
+        what = f"questions have more than {longest} tokens: their ends are not read (task.max_question)"
+        self.tell_cut(sum(len(question) > longest for question in questions), len(examples), what)
         for number, (example, question) in enumerate(zip(examples, questions, strict=True)):
             if example.context not in contexts:
                 ids, offsets = self.tokenizer.encode_offsets(example.context)
                 kept_K = np.flatnonzero(offsets[:, 0] < offsets[:, 1])
                 contexts[example.context] = _Context(ids, kept_K, offsets[kept_K])
-            short = question[: min(self.config.max_question, self._room // 2)]
+            short = question[:longest]
             found += self._windows(number, example, short, contexts[example.context])
         self._tell_long(examples, contexts)
         return found

@@ -12,7 +12,8 @@ class Config(WritingConfig):
     kind: str = "translation"
     """Name of the part."""
     bleu_tokenize: Literal["auto", "13a", "intl", "zh", "char", "none"] = "auto"
-    """How BLEU cuts words, by sacrebleu's names; auto: zh where references have no spaces, else 13a."""
+    """How BLEU cuts words, by sacrebleu's names; auto: zh where references are Chinese, char where they are in another
+    script without spaces, else 13a."""
 
     metric: ClassVar[str] = "bleu"
 

@@ -102,7 +102,7 @@ def test_what_is_kept_is_not_written_over(folder: Path) -> None:
     )
     kept = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     true = [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [{key: row[key] for key in ("text", "label")} for row in kept] == true
+    assert [row["example"] for row in kept] == true
     assert [row["answer"] for row in kept] == answers_of(folder)
 
 
@@ -118,7 +118,7 @@ def test_a_row_that_makes_no_example_is_told_by_its_place_before_anything_is_ans
     assert "1 of 3 rows make no example" in told
     assert not out.exists()
     assert main([*asked, "task.bad_rows=skip"]) == 0
-    assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == ["w7", "w8"]
+    assert [json.loads(line)["example"]["text"] for line in out.read_text().splitlines()] == ["w7", "w8"]
 
 
 def test_a_line_that_makes_no_example_is_told_by_its_number(

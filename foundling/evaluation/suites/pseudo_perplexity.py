@@ -76,7 +76,8 @@ class PseudoPerplexity:
             chosen.setdefault(source, []).extend(
                 _Piece(ids[i : min(end, i + longest)], ids[max(0, i - history) : i]) for i in range(0, end, longest)
             )
-        if not any(chosen.values()):
+        chosen = {source: pieces for source, pieces in chosen.items() if pieces}
+        if not chosen:
             raise UserError("there must be text to score", got="none")
         nats, tokens = {}, {}
         for source, found in chosen.items():

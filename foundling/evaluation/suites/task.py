@@ -79,8 +79,12 @@ def _plain(found: Judgement) -> dict[str, Any]:
 
 
 def _tell_unknown(task: Task, examples: Sequence[Any]) -> None:
-    known = set(task.facts.get("labels", ()))
-    truths = [getattr(example, "label", None) for example in examples]
+    known = set(task.facts.get("labels") or task.facts.get("counts") or ())
+    truths = [
+        tuple(label for *_, label in example.entities or ()) if hasattr(example, "entities")
+        else getattr(example, "label", None)
+        for example in examples
+    ]  # fmt: skip
     sets = [
         {truth} if isinstance(truth, str) else set(truth) if isinstance(truth, tuple) else set() for truth in truths
     ]
