@@ -6,6 +6,7 @@ summary.json and report.html. SIGTERM and SIGINT write a checkpoint and end the 
 Example: foundling finetune recipes/classification.yaml base=runs/bert task.train=train.jsonl task.dev=dev.jsonl
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -52,12 +53,16 @@ def finetune(
         raise typer.Exit(128 + run.stop_signal)
     if not run.is_first:
         return
-    console.print(f"done after {run.summary['seconds']:.0f} s of training")
+    summary, tell = run.summary, partial(console.print, soft_wrap=True)
+    of_seed = f", of seed {summary['best_seed']}, the best of {read.seeds}" if "best_seed" in summary else ""
+    tell(f"done after {summary['seconds']:.0f} s of training; weights of step {summary['best_step']:,}{of_seed}")
     for split in ("dev", "test"):
-        if split in run.summary:
-            console.print(f"  {split:<6}  {_figures(run.summary[split])}")
-    console.print(f"  run     {run.folder}\n  model   {run.model_dir}\n  report  {run.folder / 'report.html'}")
-    console.print(f"next: foundling predict {run.folder} --input FILE.jsonl")
+        if split in summary:
+            tell(f"  {split:<6}  {_figures(summary[split])}")
+            for name, spread in list(summary.get("seeds", {}).get(split, {}).items())[:1]:
+                tell(f"  {'':<6}  {name} of {read.seeds} seeds: {spread['mean']:.4f} ± {spread['std']:.4f}")
+    tell(f"  run     {run.folder}\n  model   {run.model_dir}\n  report  {run.folder / 'report.html'}")
+    tell(f"next: foundling predict {run.folder} --input FILE.jsonl")
 
 
 def _figures(found: dict) -> str:

@@ -3,7 +3,8 @@
 Examples come as in the task's files (JSON lines, CSV, Parquet, ...); from standard input (-) as JSON lines, or as
 plain lines where the task reads one text.
 
-task.KEY=VALUE changes a setting of the task for these answers: abstain_below, beams, num_answers, fields, ...
+task.KEY=VALUE changes a setting of the task for these answers: abstain_below, beams, num_answers, fields, ... With
+task.bad_rows=skip a row that makes no example gets the line {"left_out": REASON} instead of ending the command.
 
 Example: foundling predict runs/hotel-reviews --input reviews.jsonl --out answers.jsonl task.abstain_below=0.6
 """
@@ -11,6 +12,7 @@ Example: foundling predict runs/hotel-reviews --input reviews.jsonl --out answer
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import tee
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,6 +40,7 @@ def predict(
     from foundling.core.errors import UserError
     from foundling.core.files import write_text
     from foundling.serve.load import load
+    from foundling.tasks.base import RowFault
     from foundling.tasks.files import examples_of, read_records
 
     if wrong := [one for one in settings or () if not one.startswith("task.")]:
@@ -55,12 +58,16 @@ def predict(
         asked, kept = tee(_examples(config, _lines(sys.stdin.buffer)))
     else:  # all of a file first, so that what is wrong with it is told before anything is computed
         records = read_records(input, config.format)
-        pair = lambda data: (data, config.example(data, known=False))
-        asked, kept = tee(iter(examples_of(records, pair, changes.get("bad_rows", "error"))))
-    answers = loaded.answers_to(example for _, example in asked)
+        if not records.records and not records.faults:
+            raise UserError("--input must hold an example", got=f"{input}, which is empty")
+        on_bad = changes.get("bad_rows", "error")
+        asked, kept = tee(examples_of(records, partial(_made, config, keeps_faults=on_bad == "skip"), on_bad))
+    answers = loaded.answers_to(example for _, example in asked if not isinstance(example, RowFault))
+    said = (
+        (own, {"left_out": str(example)} if isinstance(example, RowFault) else next(answers)) for own, example in kept
+    )
     lines = (
-        json.dumps({"example": own, "answer": answer} if keep else answer, ensure_ascii=False)
-        for (own, _), answer in zip(kept, answers, strict=False)
+        json.dumps({"example": own, "answer": answer} if keep else answer, ensure_ascii=False) for own, answer in said
     )
     if out is not None:
         write_text(out, "".join(line + "\n" for line in lines))
@@ -68,6 +75,21 @@ def predict(
     for line in lines:
         sys.stdout.buffer.write(line.encode() + b"\n")
         sys.stdout.buffer.flush()
+
+
+def _made(config: Any, data: Any, *, keeps_faults: bool) -> tuple[Any, Any]:
+    """A row and the example that it makes; or, where these are kept, what is wrong with it, so that it keeps its
+    line."""
+    from foundling.core.log import logger
+    from foundling.tasks.base import RowFault
+
+    try:
+        return data, config.example(data, known=False)
+    except RowFault as fault:
+        if not keeps_faults:
+            raise
+        logger.warning("a row is left out: %s", fault)
+        return data, fault
 
 
 def _examples(config: Any, lines: Iterable[tuple[int, Any]]) -> Iterator[tuple[dict[str, Any], Any]]:

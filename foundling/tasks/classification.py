@@ -3,7 +3,7 @@
 # Shapes: R = rows, C = classes.
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -281,6 +281,10 @@ class Classification(HeadTask):
 
         return {"temperature": round(fitted_temperature(nll), 4)}
 
+    def _labels_of(self, golds: Iterable[Any]) -> list[str]:
+        """The model's labels, and those that it never learnt: an example of one is missed, and counts."""
+        return [*self.labels, *sorted(set(golds) - set(self.labels))]
+
     def measured(self, examples: Sequence[Example], answers: Sequence[Mapping[str, Any]]) -> list[Measured]:
         golds = [e.label for e in examples]
         if self.config.target == "number":
@@ -288,12 +292,13 @@ class Classification(HeadTask):
             return [Measured("regression", golds, numbers, {}), Measured("correlation", golds, numbers, {})]
         if self.config.target == "labels":
             sets, said = [list(g) for g in golds], [a["labels"] for a in answers]  # type: ignore[arg-type]
-            return [Measured("f1", sets, said, {"labels": self.labels}), Measured("accuracy", sets, said, {})]
+            labels = self._labels_of(label for labels in sets for label in labels)
+            return [Measured("f1", sets, said, {"labels": labels}), Measured("accuracy", sets, said, {})]
         probabilities = [a["probabilities"] for a in answers]
         best = [max(p, key=p.__getitem__) for p in probabilities]  # what is withheld is measured too
         return [
             Measured("accuracy", golds, best, {}),
-            Measured("f1", golds, best, {"labels": self.labels}),
+            Measured("f1", golds, best, {"labels": self._labels_of(golds)}),
             Measured("mcc", golds, best, {}),
             Measured("calibration", golds, probabilities, {}),
         ]

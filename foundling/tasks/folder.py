@@ -237,7 +237,7 @@ def load_task(
             f"of task {said.task['kind']}, answering can change {', '.join(sorted(config.later))}",
             got=", ".join(wrong),
         )
-    task_config: TaskConfig = validate(config, {**said.task, **(settings or {})}, str(path))
+    task_config: TaskConfig = validate(config, {**said.task, **(settings or {})}, "task" if settings else str(path))
     model: Any = load_model(folder, dtype=dtype, form=None if said.model is None else _form(said))
     tokenizer = load_tokenizer(folder)
     body = model.config.body if isinstance(model, TaskModel) else model.config

@@ -102,7 +102,10 @@ def _base_dir(base: str) -> Path:
     try:
         return find_model_dir(base)
     except UserError as error:
-        raise UserError("base must be a run, a model folder or a Hugging Face folder", got=base) from error
+        told = "" if Path(base).exists() else ", which does not exist"
+        raise UserError(
+            "base must be a run, a model folder or a Hugging Face folder", got=f"{base}{told}", do="give base=FOLDER"
+        ) from error
 
 
 def _tokenizer_of(folder: Path) -> Tokenizer:

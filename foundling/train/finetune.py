@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
+from foundling.core.config import resolved
 from foundling.core.files import whole_folder, write_json, write_text
 from foundling.core.log import logger
 from foundling.evaluation.judge import Judgement, judge
@@ -195,7 +197,9 @@ def _several_seeds(recipe: FinetuneRecipe, resume: bool) -> Run:
         shared = set.intersection(*map(set, figures))  # a label that is true nowhere has figures where it was said
         figures = [{k: v for k, v in found.items() if k in shared} for found in figures]
         summary["seeds"][split] = {name: asdict(spread) for name, spread in over_seeds(figures).items()}
-    summary["seconds"] = round(sum(run.summary["seconds"] for run in runs), 3)
+    for key in ("seconds", "wall_seconds"):
+        summary[key] = round(sum(run.summary[key] for run in runs), 3)
+    write_text(folder / "recipe.yaml", yaml.safe_dump(resolved(recipe), sort_keys=False, allow_unicode=True))
     write_json(folder / "summary.json", summary)
     write_finetune_report(folder)
     return Run(folder)

@@ -68,6 +68,7 @@ def test_a_good_model_is_better_than_one_that_guesses(folder: Path, capfd: pytes
 def test_labels_that_a_model_never_learnt_are_told_and_wrong(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = figures_of(folder, "other", "--data", "rows.jsonl")
     assert "8 examples have labels that the model never learnt (c)" in capfd.readouterr().err
+    assert found["f1_micro"] == pytest.approx(found["accuracy"]), "what is missed counts"
     assert found["accuracy"] <= 16 / 24
 
 

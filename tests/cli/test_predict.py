@@ -118,7 +118,12 @@ def test_a_row_that_makes_no_example_is_told_by_its_place_before_anything_is_ans
     assert "1 of 3 rows make no example" in told
     assert not out.exists()
     assert main([*asked, "task.bad_rows=skip"]) == 0
-    assert [json.loads(line)["example"]["text"] for line in out.read_text().splitlines()] == ["w7", "w8"]
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["example"]["text"] for line in lines] == ["w7", "", "w8"]
+    assert "character to read" in lines[1]["answer"]["left_out"]
+    bad.write_text("")
+    assert main(asked) == 2
+    assert "must hold an example" in capfd.readouterr().err
 
 
 def test_a_line_that_makes_no_example_is_told_by_its_number(

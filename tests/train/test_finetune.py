@@ -76,6 +76,15 @@ def test_a_run_ends_when_dev_gets_no_better(tmp_path: Path, files: dict[str, str
     assert run.summary["steps"] == run.summary["best_step"] + 3 < 200
 
 
+def test_of_equal_weights_the_last_are_kept_and_the_run_still_ends(
+    tmp_path: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "_figure", lambda self, training, limit: ({"accuracy": 0.0}, 0.0))
+    changes = {"evaluate.every": "2 steps", "train.early_stop": {"metric": "accuracy", "patience": 2}}
+    run = finetune(made(tmp_path, files, "run", **changes))
+    assert (run.summary["steps"], run.summary["best_step"]) == (6, 6)
+
+
 def test_a_metric_that_there_is_not_is_told_before_the_first_step(tmp_path: Path, files: dict[str, str]) -> None:
     with pytest.raises(UserError, match=r"metric must be one of .*; did you mean 'accuracy'"):
         finetune(made(tmp_path, files, **{"evaluate.metric": "acuracy"}))

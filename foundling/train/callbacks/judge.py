@@ -61,15 +61,16 @@ class Judge(Callback):
     def _judge(self, training: Training) -> None:
         figures, value = self._figure(training, training.recipe.evaluate.examples)
         best = training.best
-        if best is None or value > best.value:
-            training.best = Best(training.step, value, 0, masters_of(training))
+        if best is None or value >= best.value:  # of equals the last, which has learnt most; it is no better, though
+            misses = 0 if best is None or value > best.value else best.misses + 1
+            training.best = best = Best(training.step, value, misses, masters_of(training))
         else:
             best.misses += 1
         training.metrics["dev_step"] = training.step
         training.record({f"dev/{name}": figure for name, figure in figures.items()})
         told = ", ".join(f"{name} {figure:.4f}" for name, figure in list(figures.items())[:3])
         logger.info("dev at step %d: %s", training.step, told)
-        if self.patience is not None and best is not None and training.best is best and best.misses >= self.patience:
+        if self.patience is not None and best.misses >= self.patience:
             logger.info("no better %s in %d evaluations: the run ends here", self.metric, self.patience)
             training.ends_early = True
 
