@@ -78,5 +78,5 @@ def must_fill(asked: int, num_tokens: int) -> None:
         raise UserError(
             f"the text must be able to fill a vocabulary of {asked} tokens",
             got=f"text that yields {num_tokens}",
-            do=f"set vocab_size to {num_tokens} or less, or train on more text",
+            do=f"set vocab_size (of a recipe: tokenizer.vocab_size) to {num_tokens} or less, or train on more text",
         )
