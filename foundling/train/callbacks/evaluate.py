@@ -25,8 +25,8 @@ class Evaluate(Callback):
             tokens_per_step=settings.tokens_per_step, steps_per_epoch=0, total_steps=settings.total_steps
         )
         self._every = max(1, every)
-        self._rows: dict[int, list[tuple[Row, float]]] = {}
-        validation_rows(training, training.rows.row_length)  # what is wrong with the text is told before the first step
+        longest = training.rows.row_length
+        self._rows = {longest: validation_rows(training, longest)}  # what is wrong is told before the first step
 
     def on_start(self, training: Training) -> None:
         if training.step == 0:
