@@ -69,18 +69,7 @@ def evaluate(
     from foundling.evaluation.versus import need_one_task, versus
     from foundling.serve.load import load
 
-    if json is not None and (json.is_dir() or not json.absolute().parent.is_dir()):
-        raise UserError("--json must name a file in a folder that exists", got=str(json))
-    if baseline not in (None, "ngram"):
-        raise UserError("--baseline must be ngram", got=repr(baseline))
-    if baseline is None and (baseline_data or order != _ORDER):
-        raise UserError("--baseline-data and --order are of a baseline", do="add --baseline ngram")
-    if missing := [
-        path for path in (*data, *(baseline_data or ())) if not (path.exists() or set("*?[:") & set(str(path)))
-    ]:
-        raise UserError("data must exist", got=str(missing[0]))
-    if compare and baseline:
-        raise UserError("--baseline stands beside one model", got="--compare", do="leave one of them out")
+    _check(data, json, baseline, baseline_data or [], order, compare)
     models, given = _models(model, settings or [], compare)
     kind = suite or _fitting(models[0])
     built = _config(kind, given).build()
@@ -111,6 +100,24 @@ def evaluate(
     if compare:
         print(f"A  {models[0]}\nB  {models[1]}")
     _show(report)
+
+
+def _check(
+    data: list[Path], json: Path | None, baseline: str | None, baseline_data: list[Path], order: int, compare: bool
+) -> None:
+    """UserError: options that name nothing, or do not go together."""
+    from foundling.core.errors import UserError
+
+    if json is not None and (json.is_dir() or not json.absolute().parent.is_dir()):
+        raise UserError("--json must name a file in a folder that exists", got=str(json))
+    if baseline not in (None, "ngram"):
+        raise UserError("--baseline must be ngram", got=repr(baseline))
+    if baseline is None and (baseline_data or order != _ORDER):
+        raise UserError("--baseline-data and --order are of a baseline", do="add --baseline ngram")
+    if missing := [path for path in (*data, *baseline_data) if not (path.exists() or set("*?[:") & set(str(path)))]:
+        raise UserError("data must exist", got=str(missing[0]))
+    if compare and baseline:
+        raise UserError("--baseline stands beside one model", got="--compare", do="leave one of them out")
 
 
 def _models(model: Path, rest: list[str], compare: bool) -> tuple[list[Path], list[str]]:
