@@ -87,22 +87,43 @@ def _keys(cls: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in cls.model_fields.items()]
 
 
+_NONE_NEAR = "known keys: "
+
+
 def _named(cls: type[BaseModel], error: Any) -> InitErrorDetails:
-    location = error["loc"]
+    location, key = error["loc"], str(error["loc"][-1]) if error["loc"] else ""
+    if error["type"] == "unknown_key" and error["ctx"]["hint"].startswith(_NONE_NEAR) and (at := _below(cls, key)):
+        custom = PydanticCustomError("unknown_key", "unknown key; {hint}", {"hint": f"there is {' and '.join(at)}"})
+        return InitErrorDetails(type=custom, loc=location, input=error["input"])
     if error["type"] != "extra_forbidden" or len(location) != 1:
         message = error["msg"].removeprefix("Value error, ")
         custom = PydanticCustomError(error["type"], "{message}", {"message": message})
         return InitErrorDetails(type=custom, loc=location, input=error["input"])
-    key, known = str(location[0]), _keys(cls)
+    known = _keys(cls)
     near = nearest(key, known)
     if key in _other_names():
         hint = f"here it is called {_other_names()[key]}"
+    elif at := _below(cls, key):
+        hint = f"there is {' and '.join(at)}"
     elif near:
         hint = f"did you mean {near!r}?"
     else:
-        hint = f"known keys: {', '.join(known)}"
+        hint = f"{_NONE_NEAR}{', '.join(known)}"
     custom = PydanticCustomError("unknown_key", "unknown key; {hint}", {"hint": hint})
     return InitErrorDetails(type=custom, loc=location, input=error["input"])
+
+
+def _below(cls: type[BaseModel], key: str) -> list[str]:
+    """Paths under which the configs in a config's fields know a key; of a part, the default one's."""
+    found = []
+    for name, field in cls.model_fields.items():
+        parts = [part for part in field.metadata if isinstance(part, Part) and part.default is not None]
+        inner = [load_part(part.folder, part.default).Config for part in parts if part.default is not None]
+        inner += [kind for kind in _types(field.annotation) if isinstance(kind, type) and issubclass(kind, Strict)]
+        for config in inner:
+            path = field.alias or name
+            found += [f"{path}.{key}"] if key in _keys(config) else [f"{path}.{more}" for more in _below(config, key)]
+    return found
 
 
 @dataclass(frozen=True)

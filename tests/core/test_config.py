@@ -68,6 +68,12 @@ def test_a_key_like_no_other_answers_with_those_there_are() -> None:
     assert told({"inner": {"zzz": 1}}) == ["recipe: inner.zzz: unknown key; known keys: rate, warmup, from"]
 
 
+def test_a_key_of_another_level_answers_with_where_it_belongs() -> None:
+    assert told({"rate": 0.1}) == ["recipe: rate: unknown key; there is inner.rate"]
+    assert told({"inner": {"final": 0.1}}) == ["recipe: inner.final: unknown key; there is schedule.final"]
+    assert told({"inner": {"sede": 1}}) == ["recipe: inner.sede: unknown key; known keys: rate, warmup, from"]
+
+
 @pytest.mark.parametrize("value", [None, 3, "text", [1]], ids=str)
 def test_a_level_that_is_no_mapping(value: Any) -> None:
     (line,) = told({"inner": value})
