@@ -6,7 +6,7 @@
 - `blockwise`: our bf16 matrix products with compiled softmax between (see nn/blockwise.py). CPU training of long rows
   where the processor multiplies bf16 matrices itself, and where no C++ kernel can be made: torch's fused backward is
   slow, 420 ms against 134 ms for 6 layers x 6 heads x 8192 tokens in rows of 256.
-- `varlen`: torch's variable-length flash attention on the packed tokens as they lie. CUDA (prefixes go to sdpa).
+- `varlen`: torch's variable-length flash attention on the packed tokens as they lie. CUDA in bf16 (prefixes go to sdpa).
 """
 
 # Shapes: N = packed tokens, M = packed tokens whose keys are read (the same N but in cross attention), H = query heads,
@@ -33,7 +33,7 @@ _ROWS_WIN_UP_TO = 128
 def training_kernel(device: torch.device, dtype: torch.dtype, max_row_length: int, *, compiled: bool) -> Kernel:
     """The fastest kernel for a model that computes in `dtype`. compiled: whether the compiler may be called."""
     if device.type == "cuda":
-        return "varlen"
+        return "varlen" if dtype in (torch.bfloat16, torch.float16) else "sdpa"  # flash attention knows no fp32
     fast_bf16 = dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
     if knows_type(dtype) and not (compiled and fast_bf16 and max_row_length > _ROWS_WIN_UP_TO):
         return "rows"

@@ -57,17 +57,21 @@ def apply_tensor_parallel(model: nn.Module, plan: Mapping[str, str], num_units: 
     parallelize_module(model, world.mesh["tensor"], styles)
 
 
-def compile_blocks(blocks: Sequence[nn.Module], *, any_size: bool) -> None:
+def compile_blocks(blocks: Sequence[nn.Module], *, any_size: bool, whole: bool = True) -> None:
     """Compiles each block by itself, in place: equal blocks share one compilation, and eager code joins them.
 
     any_size: the number of tokens differs from batch to batch, so one compilation must serve all; otherwise the first
     batch's size is built in, and a batch of another size (the last of an evaluation) is compiled once more for any.
-    Random numbers (dropout) are those that uncompiled blocks draw.
+    whole: whether a block must be one graph; otherwise what reads the rows' lengths within it (attention in plain
+    torch) runs as it is, between two graphs. Random numbers (dropout) are those that uncompiled blocks draw.
     """
     for block in blocks:
         options: dict[str, str | int | bool | Callable[..., Any]] = {"fallback_random": True}
         block.forward = torch.compile(  # type: ignore[method-assign]
-            block.forward, dynamic=True if any_size else None, fullgraph=True, options=options if draws(block) else None
+            block.forward,
+            dynamic=True if any_size else None,
+            fullgraph=whole,
+            options=options if draws(block) else None,
         )
 
 

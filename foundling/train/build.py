@@ -101,11 +101,11 @@ def assemble(
     precision = choose_precision(settings.precision, world.device)
     trainee = Trainee(model, objective, settings.compiled)
     apply_tensor_parallel(model, model.parallel_plan, model.config.groups, world)
+    on_cpu = world.device.type == "cpu"
     if settings.compiled:
-        compile_blocks(model.blocks(), any_size=any_size)
+        compile_blocks(model.blocks(), any_size=any_size, whole=on_cpu)
     if recipe.train.recompute:
         recompute_blocks(model.blocks())
-    on_cpu = world.device.type == "cpu"
     longest = max(stretch.row_length for stretch in settings.stretches)
     kernel = training_kernel(world.device, precision.dtype, longest, compiled=settings.compiled)
     model.set_kernel(kernel, compiled=settings.compiled and on_cpu)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -446,3 +447,19 @@ def test_flops_are_those_that_torch_counts() -> None:
     with FlopCounterMode(display=False) as counter:
         model(batch).logits().sum().backward()
     assert counter.get_total_flops() / (num_rows * length) == pytest.approx(model.flops_per_token(length), rel=0.01)
+
+
+@pytest.mark.xdist_group("compile")
+def test_compiled_around_attention_in_plain_torch_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an accelerator attention is plain torch, which reads the rows' lengths: it stays outside the graphs. Two
+    shapes of a batch, since the second is traced anew. The graphs run as they are traced, without kernels of theirs."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    plain, compiled = small(layers=1), small(layers=1)
+    compile_blocks(compiled.blocks(), any_size=False, whole=False)
+    for batch in (ordered(), ordered(num_rows=2, length=9)):
+        for model in (plain, compiled):
+            model.zero_grad()
+            model(batch).logits().square().sum().backward()
+        torch.testing.assert_close(compiled(batch).logits(), plain(batch).logits(), atol=1e-4, rtol=1e-5)
+        for (name, wanted), found in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+            torch.testing.assert_close(found.grad, wanted.grad, atol=1e-4, rtol=1e-4, msg=name)

@@ -318,6 +318,7 @@ def test_the_kernel_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None
         assert training_kernel(cpu, fp32, 256, compiled=True) == "rows"
         assert training_kernel(cpu, bf16, 256, compiled=False) == "rows"
     assert training_kernel(torch.device("cuda"), bf16, 256, compiled=True) == "varlen"
+    assert training_kernel(torch.device("cuda"), fp32, 256, compiled=True) == "sdpa", "flash attention knows no fp32"
     monkeypatch.setattr(attention, "knows_type", lambda dtype: False)
     assert training_kernel(cpu, fp32, 64, compiled=True) == "blockwise"
     assert training_kernel(cpu, fp32, 64, compiled=False) == "sdpa"
