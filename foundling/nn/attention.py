@@ -6,7 +6,7 @@
 - `blockwise`: our bf16 matrix products with compiled softmax between (see nn/blockwise.py). CPU training of long rows
   where the processor multiplies bf16 matrices itself, and where no C++ kernel can be made: torch's fused backward is
   slow, 420 ms against 134 ms for 6 layers x 6 heads x 8192 tokens in rows of 256.
-- `varlen`: torch's variable-length flash attention on the packed tokens as they lie. CUDA in bf16 (prefixes go to sdpa).
+- `varlen`: torch's variable-length flash attention on the packed tokens as they lie. CUDA, bf16 (prefixes go to sdpa).
 """
 
 # Shapes: N = packed tokens, M = packed tokens whose keys are read (the same N but in cross attention), H = query heads,

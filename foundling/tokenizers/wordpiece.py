@@ -13,12 +13,12 @@ from typing import Annotated
 
 import tokenizers
 from annotated_types import Ge, Gt, Le
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from foundling.core.errors import UserError
 from foundling.core.log import logger
 from foundling.tokenizers._text import TextStream, frequent, must_fill, visible
-from foundling.tokenizers.base import Role, Tokenizer, TokenizerConfig, added
+from foundling.tokenizers.base import Role, Tokenizer, TokenizerConfig, added, frame_pairs
 
 
 class Config(TokenizerConfig):
@@ -123,16 +123,12 @@ class WordPieceTrainer:
 
     def _tokenizer(self, tokens: list[str]) -> Tokenizer:
         special = self.config.special
-        unk, cls, sep = special.by_role["unk"], special.by_role["cls"], special.by_role["sep"]
+        unk = special.by_role["unk"]
         vocabulary = {token: i for i, token in enumerate(tokens)}
         raw = self._raw(models.WordPiece(vocabulary, unk_token=unk, max_input_chars_per_word=100))
         raw.decoder = decoders.WordPiece(prefix="##")
         raw.add_special_tokens(added(self.config.reserved))
-        raw.post_processor = processors.TemplateProcessing(
-            single=f"{cls} $A {sep}",
-            pair=f"{cls} $A {sep} $B:1 {sep}:1",
-            special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
-        )
+        frame_pairs(raw, special)
         return Tokenizer(raw, special, kind="wordpiece")
 
 

@@ -58,6 +58,7 @@ def prepare(recipe: Recipe, folder: Path) -> Data:
     """Builds what is missing under `folder` (corpus-*, tokenizer, tokens-*) and opens everything."""
     corpora = [open_or_build(s.path, folder, f"corpus-{i}", recipe) for i, s in enumerate(recipe.corpus.train)]
     tokenizer, tokenizer_dir = _tokenizer(recipe, folder, corpora)
+    recipe.objective.build(tokenizer)  # what it asks of a tokenizer is told before all text is tokenized
     tag: Tag = "domain" if recipe.corpus.mix == "domain" else "source"
     stores = [store_of(corpus, tokenizer, folder / f"tokens-{i}", tag) for i, corpus in enumerate(corpora)]
     paths = _names([s.path for s in recipe.corpus.train])

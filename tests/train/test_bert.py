@@ -17,7 +17,7 @@ from foundling.models.hub import load_model, save_model
 from foundling.tokenizers.base import load_tokenizer
 from foundling.tokenizers.train import train_tokenizer
 from foundling.tokenizers.wordpiece import Config as WordPiece
-from foundling.train import loop
+from foundling.train import loop, prepare
 from foundling.train import pretrain as pretrain_module
 from foundling.train.loop import micro_batches, runs_of
 from foundling.train.pretrain import pretrain
@@ -210,7 +210,10 @@ def test_faults_are_told(bert_recipe: Make, keys: dict[str, Any], told: str) -> 
         pretrain(bert_recipe(**keys))
 
 
-def test_a_tokenizer_without_a_mask_is_told(tiny_data: Callable[..., dict[str, Any]]) -> None:
+def test_a_tokenizer_without_a_mask_is_told_before_the_text_is_tokenized(
+    tiny_data: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "store_of", lambda *_: pytest.fail("text was tokenized"))
     model = {"family": "bert", "size": {"layers": 1, "width": 16, "heads": 2}}
     with pytest.raises(UserError, match="special tokens mask, cls and sep; got none for mask, cls, sep; train one"):
         pretrain(recipe_from(tiny_data(model=model)))
