@@ -63,8 +63,9 @@ class TextModel:
         if self.task is None:
             raise UserError("MODEL must be fine-tuned for a task to answer examples", got=f"a {self._family} model")
         source = iter(examples)
-        while some := list(islice(source, _EXAMPLES_AT_ONCE)):
-            yield from self.task.answers(self.model, some)
+        with self.task.adding_up_cuts():
+            while some := list(islice(source, _EXAMPLES_AT_ONCE)):
+                yield from self.task.answers(self.model, some)
 
     def _example(self, number: int, given: Any) -> Any:
         if self.task is None:

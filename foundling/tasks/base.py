@@ -125,12 +125,30 @@ class Task(ABC):
             )
         self.max_length = min(config.max_length or LONGEST_ROW, body.max_positions)
         self._told: set[str] = set()
+        self._cut: dict[str, tuple[int, int]] | None = None
 
     def tell_cut(self, number: int, num_texts: int, what: str) -> None:
-        """Warns, once for each `what`, of texts that do not go into a row whole."""
-        if number and what not in self._told:
+        """Warns, once for each `what`, of texts that do not go into a row whole; within `adding_up_cuts` at its end."""
+        if self._cut is not None:
+            before, texts_before = self._cut.get(what, (0, 0))
+            self._cut[what] = before + number, texts_before + num_texts
+        elif number and what not in self._told:
             self._told.add(what)
             logger.warning("%d of %d %s", number, num_texts, what)
+
+    @contextmanager
+    def adding_up_cuts(self) -> Iterator[None]:
+        """What comes in parts is told as one."""
+        if self._cut is not None:  # within another: told at that one's end
+            yield
+            return
+        self._cut = {}
+        try:
+            yield
+        finally:
+            cut, self._cut = self._cut, None
+            for what, (number, num_texts) in cut.items():
+                self.tell_cut(number, num_texts, what)
 
     def head(self) -> HeadConfig | None:
         """The head that the task's model needs on its body; None: it answers with the body's own."""

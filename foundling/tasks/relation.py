@@ -157,9 +157,10 @@ class Relation(classification.Classification):
             pieces = kept_pieces(len(ids), head, tail, room)
             if not pieces or head[0] == head[1] or tail[0] == tail[1]:
                 raise UserError(
-                    f"the entities of example {number} must be of characters that the tokenizer reads, and fit into a "
-                    f"row of {self.max_length} tokens",
-                    got=" and ".join(repr(example.text[slice(*span)][:80]) for span in (example.head, example.tail)),
+                    "an example's entities must be of characters that the tokenizer reads, and fit into a row of "
+                    f"{self.max_length} tokens",
+                    got=" and ".join(repr(example.text[slice(*span)][:80]) for span in (example.head, example.tail))
+                    + f" in {example.text[:120]!r}",
                 )
             num_cut += room < len(ids)
             marked, opened = self._marked(ids, (head, tail), pieces)

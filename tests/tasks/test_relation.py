@@ -193,7 +193,14 @@ def test_long_texts_are_cut_around_the_entities(family: str, caplog: pytest.LogC
         assert "w48 w22 w49" in text
         assert len(text.split()) in (19, 20)
     assert "2 of 3 texts" in caplog.text
-    with pytest.raises(UserError, match="entities of example 1 must"):
+    caplog.clear()
+    other = relation_task(family, max_positions=20)
+    with other.adding_up_cuts():
+        for text in (near, far, "<e1>w20</e1> <e2>w21</e2>", near):
+            read_rows(other, {"text": text})
+        assert not caplog.text, "told when all parts are known"
+    assert "3 of 4 texts" in caplog.text
+    with pytest.raises(UserError, match=r"example's entities must .* in 'w20 w20"):
         read_rows(task, {"text": near}, {"text": f"<e1>{'w20 ' * 30}</e1> <e2>w21</e2>"})
 
 
