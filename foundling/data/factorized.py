@@ -23,7 +23,8 @@ class Factorization:
     one_in: int
     """K: T // K tokens of a row are targets (partial prediction), as many in each row."""
     max_span_tokens: int
-    """Targets stand in spans of 1 to so many tokens, each length as likely."""
+    """Targets stand in spans of 1 to so many tokens, each length as likely, as the paper says (its published code
+    draws length n with odds of 1/n). Spans may touch."""
     window_tokens: int | None
     """Targets of one window of the row all come before those of the next; None: the whole row is one window."""
     context_ids: frozenset[int]

@@ -38,22 +38,36 @@ def _ids_where(tokenizer: Tokenizer, holds: Callable[[str], bool]) -> np.ndarray
     return found
 
 
-def word_starts(tokenizer: Tokenizer) -> np.ndarray:
-    """Which ids begin a word, bool [V]; UserError for a tokenizer that does not tell."""
+Starts = Callable[[np.ndarray], np.ndarray]
+"""The ids of a row [T] to which of them begin a word, bool [T]."""
+
+
+def word_starts(tokenizer: Tokenizer) -> Starts:
+    """Where words begin; a mark of punctuation is a word of its own, as in BERT's whole-word masking. UserError for a
+    tokenizer that does not tell."""
     mark = _WORD_MARKS.get(tokenizer.kind)
     names = [tokenizer.token_of(i) or "" for i in range(tokenizer.vocab_size)]
     marked = np.array([mark is not None and name.startswith(mark) for name in names])
-    if tokenizer.kind == "wordpiece":
-        return ~marked
+    if tokenizer.kind == "wordpiece":  # whose punctuation is never glued to a word
+        return lambda tokens_T: ~marked[tokens_T]
+    apart = np.zeros_like(marked)
     if mark is not None:
-        marked |= np.array([_stands_alone(tokenizer.decode([i])) for i in range(tokenizer.vocab_size)])
+        texts = [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
+        marked |= np.array([_stands_alone(text) for text in texts])
+        apart = np.array([bool(text) and all(map(_is_no_letter, text)) for text in texts])
     if not marked.any():
         raise UserError(
             "masking words or spans needs a tokenizer that marks them (wordpiece, unigram, or byte-level bpe)",
             got=f"a {tokenizer.kind} tokenizer without such marks",
             do="use unit: token, or train a tokenizer of kind wordpiece",
         )
-    return marked
+    marked |= apart
+    return lambda tokens_T: marked[tokens_T] | np.concatenate([[False], apart[tokens_T[:-1]]])
+
+
+def _is_no_letter(character: str) -> bool:
+    """Whether a character is white space, punctuation or a symbol; what stands for a piece of one is none."""
+    return unicodedata.category(character)[0] in "PSZC" and character != "\ufffd"
 
 
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")

@@ -24,7 +24,7 @@ from foundling.data.pairs import Marks, Pairs, Segments, generator
 from foundling.data.rows import Row, Samples
 from foundling.models.base import Model
 from foundling.objectives._masking import Masker, Unit
-from foundling.objectives._words import ChineseWords, closing_marks, sentence_ends, word_starts
+from foundling.objectives._words import ChineseWords, Starts, closing_marks, sentence_ends, word_starts
 from foundling.objectives.base import Scale
 from foundling.objectives.next.base import NextConfig
 from foundling.optim.losses.base import shape_of
@@ -218,12 +218,12 @@ def _next_nll(logits_RC: Tensor | None, batch: Batch) -> Tensor:
     return F.cross_entropy(logits_RC.float(), batch.labels_R, reduction="none")
 
 
-def _starts(config: Config, tokenizer: Tokenizer) -> Any:
+def _starts(config: Config, tokenizer: Tokenizer) -> Starts | None:
     """Which tokens of a row begin a word, as a function of its ids; None where no one asks."""
     if config.unit == "token":
         return None
-    starts_V = word_starts(tokenizer)
+    starts = word_starts(tokenizer)
     if not config.chinese_words:
-        return lambda tokens_T: starts_V[tokens_T]
+        return starts
     chinese = ChineseWords(tokenizer)
-    return lambda tokens_T: chinese.join(tokens_T, starts_V[tokens_T])
+    return lambda tokens_T: chinese.join(tokens_T, starts(tokens_T))

@@ -18,6 +18,7 @@ from foundling.data.pairs import LENGTH_STEP
 from foundling.data.rows import Row
 from foundling.models.hub import format_for
 from foundling.objectives.base import Scale
+from foundling.objectives._words import word_starts
 from foundling.objectives.mlm import Config, Mlm
 from foundling.tokenizers.base import SpecialTokens, Tokenizer
 from tests.tiny import FIRST_ORDINARY, SPECIAL, ArrayStream, tiny_model, tiny_tokenizer
@@ -405,3 +406,14 @@ def test_pieces_of_chinese_are_words_where_no_spaces_stand() -> None:
     ids = unigram.encode(text)[:100]
     row = Row(0, 0, 0, np.array([unigram.cls_id, *ids, unigram.sep_id]), key=1)
     assert objective(unigram, unit="word").collate([row]).num_targets <= 30
+
+
+def test_punctuation_is_no_part_of_a_word() -> None:
+    text = 'He said, "hello" to the others (Ann, Bob).\n\nShe left.'
+    tokenizer = load_part("tokenizers", "bpe").Config(vocab_size=280).build().train([text] * 40)
+    ids = np.array(tokenizer.encode(text))
+    first = np.flatnonzero(word_starts(tokenizer)(ids))
+    words = [tokenizer.decode(piece.tolist()).strip() for piece in np.split(ids, first) if len(piece)]
+    assert "".join(words) == text.replace(" ", "").replace("\n", "")
+    assert [w for w in words if w.isalpha()] == "He said hello to the others Ann Bob She left".split()
+    assert not [w for w in words if not w.isalpha() and any(c.isalpha() for c in w)]
