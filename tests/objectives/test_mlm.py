@@ -17,8 +17,8 @@ from foundling.data.batch import Batch
 from foundling.data.pairs import LENGTH_STEP
 from foundling.data.rows import Row
 from foundling.models.hub import format_for
-from foundling.objectives.base import Scale
 from foundling.objectives._words import word_starts
+from foundling.objectives.base import Scale
 from foundling.objectives.mlm import Config, Mlm
 from foundling.tokenizers.base import SpecialTokens, Tokenizer
 from tests.tiny import FIRST_ORDINARY, SPECIAL, ArrayStream, tiny_model, tiny_tokenizer
@@ -415,5 +415,16 @@ def test_punctuation_is_no_part_of_a_word() -> None:
     first = np.flatnonzero(word_starts(tokenizer)(ids))
     words = [tokenizer.decode(piece.tolist()).strip() for piece in np.split(ids, first) if len(piece)]
     assert "".join(words) == text.replace(" ", "").replace("\n", "")
-    assert [w for w in words if w.isalpha()] == "He said hello to the others Ann Bob She left".split()
+    assert [w for w in words if w.isalpha()] == [
+        "He",
+        "said",
+        "hello",
+        "to",
+        "the",
+        "others",
+        "Ann",
+        "Bob",
+        "She",
+        "left",
+    ]
     assert not [w for w in words if not w.isalpha() and any(c.isalpha() for c in w)]
