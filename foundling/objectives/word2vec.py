@@ -34,6 +34,8 @@ _PURPOSE = 11
 """Which stream of a sample's random numbers is this objective's."""
 _MOST_COUNTED_TOKENS = 50_000_000
 """Tokens that word counts are taken from."""
+_COUNTED_PIECES = 64
+"""Places of a longer text, evenly spread, that they are read at."""
 
 
 class Config(PartConfig):
@@ -81,8 +83,10 @@ class Word2Vec:
         counts_V = np.zeros(len(self._ordinary_V), dtype=np.int64)
         each = max(1, _MOST_COUNTED_TOKENS // len(streams))
         for stream in streams:
-            tokens = stream.read(0, min(each, stream.num_tokens))
-            counts_V += np.bincount(tokens, minlength=len(counts_V))
+            whole = stream.num_tokens <= each
+            size = stream.num_tokens if whole else max(1, each // _COUNTED_PIECES)
+            for start in np.linspace(0, stream.num_tokens - size, 1 if whole else _COUNTED_PIECES, dtype=np.int64):
+                counts_V += np.bincount(stream.read(int(start), size), minlength=len(counts_V))
         counts_V[~self._ordinary_V] = 0
         if not counts_V.any():
             raise UserError("the text must hold words that the tokenizer knows", got="none")

@@ -10,6 +10,7 @@ import torch
 from foundling.core.errors import UserError
 from foundling.data.batch import Batch
 from foundling.data.nearby import pairs_within
+from foundling.objectives import word2vec
 from foundling.objectives.base import Scale
 from foundling.objectives.word2vec import Config, Word2Vec
 from foundling.optim.losses.negative_sampling import negative_sampling
@@ -89,6 +90,13 @@ def test_frequent_words_are_left_out_as_the_paper_says() -> None:
     kept = {token: (batch.targets_M == token).sum().item() / (tokens == token).sum() for token in share}
     assert kept[10] == pytest.approx(math.sqrt(0.02 / share[10]), rel=0.05)
     assert kept[20] == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_long_text_is_counted_all_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word2vec, "_MOST_COUNTED_TOKENS", 640)
+    tokens = np.repeat(np.arange(FIRST_ORDINARY, VOCAB), 100)
+    batch = batch_of(tokens, rows=20, subsample=0)
+    assert set(batch.negatives_MK.flatten().tolist()) == set(range(FIRST_ORDINARY, VOCAB))
 
 
 def test_noise_follows_counts_to_the_power() -> None:
