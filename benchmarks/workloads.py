@@ -57,7 +57,7 @@ class _File:
     """Token ids in a file, as a stream that knows its documents."""
 
     def __init__(self, data_dir: Path, name: str) -> None:
-        self._ids = np.memmap(data_dir / f"{name}.bin", dtype=np.uint16, mode="r")
+        self._ids = np.asarray(np.memmap(data_dir / f"{name}.bin", dtype=np.uint16, mode="r"))
         starts = np.load(data_dir / f"{name}_starts.npy")
         self.num_tokens, self.num_documents = len(self._ids), len(starts) - 1
         self.document_starts, self.document_lengths = starts[:-1], np.diff(starts)

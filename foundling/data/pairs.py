@@ -241,7 +241,7 @@ class Pairs:
             length = min(length, max(2, int(steps) * LENGTH_STEP - 3))
         text = self._pieces.streams[piece.source].read(piece.start, length)
         low, text, cuts = self._whole(piece, text, self._cuts(text))
-        cut = int(rng.choice(cuts)) if len(cuts) else int(rng.integers(1, len(text)))
+        cut = int(cuts[rng.integers(len(cuts))]) if len(cuts) else int(rng.integers(1, len(text)))
         first, second = text[:cut], text[cut:]
         label = (chance(self._seed, -1 - sample // 2) + sample) & 1
         if label:

@@ -249,7 +249,8 @@ class TokenStream:
     def _shard(self, number: int) -> np.ndarray:
         if number not in self._shards:
             name = self._index["shards"][number]["name"]
-            self._shards[number] = np.memmap(self._folder / name, self.dtype.newbyteorder("<"), "r")
+            mapped = np.memmap(self._folder / name, self.dtype.newbyteorder("<"), "r")
+            self._shards[number] = np.asarray(mapped)  # each slice of the subclass costs 10 us
         return self._shards[number]
 
     @cached_property

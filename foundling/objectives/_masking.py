@@ -55,7 +55,7 @@ class Masker:
         free = np.flatnonzero(free_T)
         budget = min(len(free), max(1, math.floor(self._rate * len(free) + rng.random())))
         if self._unit == "token":
-            chosen = np.sort(rng.choice(free, budget, replace=False))
+            chosen = np.sort(rng.permutation(free)[:budget])
             draws = rng.random(budget)
         else:
             chosen, draws = self._units(tokens_T, free_T, budget, rng)
@@ -64,7 +64,9 @@ class Masker:
         replaced = tokens_T.copy()
         to_mask, to_random = draws < self._shares[0], (draws >= self._shares[0]) & (draws < self._shares[1])
         replaced[chosen[to_mask]] = self.mask_id
-        replaced[chosen[to_random]] = rng.choice(self._ordinary_ids, int(to_random.sum()))
+        replaced[chosen[to_random]] = self._ordinary_ids[
+            rng.integers(len(self._ordinary_ids), size=int(to_random.sum()))
+        ]
         return replaced, chosen
 
     def _units(
