@@ -92,8 +92,11 @@ _NONE_NEAR = "known keys: "
 
 def _named(cls: type[BaseModel], error: Any) -> InitErrorDetails:
     location, key = error["loc"], str(error["loc"][-1]) if error["loc"] else ""
-    if error["type"] == "unknown_key" and error["ctx"]["hint"].startswith(_NONE_NEAR) and (at := _below(cls, key)):
-        custom = PydanticCustomError("unknown_key", "unknown key; {hint}", {"hint": f"there is {' and '.join(at)}"})
+    own = ".".join(map(str, location))
+    if error["type"] == "unknown_key" and error["msg"].startswith(f"unknown key; {_NONE_NEAR}"):
+        at = [path for path in _below(cls, key) if path != own]  # a part's key that another part of its kind has
+        hint = f"there is {' and '.join(at)}" if at else error["msg"].removeprefix("unknown key; ")
+        custom = PydanticCustomError("unknown_key", "unknown key; {hint}", {"hint": hint})
         return InitErrorDetails(type=custom, loc=location, input=error["input"])
     if error["type"] != "extra_forbidden" or len(location) != 1:
         message = error["msg"].removeprefix("Value error, ")

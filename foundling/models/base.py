@@ -46,7 +46,7 @@ class Model(Protocol):
 
     @property
     def lr_factors(self) -> Mapping[str, float]:
-        """What the default learning rate is multiplied by for some parameters, by name pattern."""
+        """What the learning rate is multiplied by for some parameters that begin at initial values, by name pattern."""
         ...
 
     @property

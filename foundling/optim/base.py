@@ -33,7 +33,7 @@ class Group(Strict):
     """Settings for the parameters whose name matches a pattern."""
 
     match: str
-    """Name pattern with `*`, as in `embedding.*`; it must match at least one parameter."""
+    """Name of the parameters, in which `*` stands for anything, as in `embedding.*`; it must match at least one."""
     lr: Annotated[float, Field(gt=0)] | None = None
     """Learning rate of these parameters; None: the optimizer's."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
@@ -42,6 +42,12 @@ class Group(Strict):
     """Whether these matrices count as leading from hidden states to hidden states, for an optimizer that treats such
     matrices in its own way (muon); None: as the model says."""
 
+    @model_validator(mode="after")
+    def _sets_something(self) -> Self:
+        if self.lr is None and self.weight_decay is None and self.hidden is None:
+            raise ValueError("a group must set lr, weight_decay or hidden; got its match alone")
+        return self
+
 
 class OptimizerConfig(PartConfig):
     """What every optimizer has."""
@@ -49,12 +55,16 @@ class OptimizerConfig(PartConfig):
     knows_matrices: ClassVar[bool] = False
     """Whether the rule treats matrices between hidden states in its own way."""
 
+    takes_factors: ClassVar[bool] = True
+    """Whether its steps have the size of their rate, so that a model's multiples of rates hold for it."""
+
     lr: Annotated[float, Field(gt=0)] | None = None
-    """Peak learning rate; None: the model's own, derived from its depth and width."""
+    """Peak learning rate; None: the model's own, derived from its depth and width. What a first training takes at a
+    multiple of it (a decoder's embedding: 8 times) is told, and is so whatever the rate; a group says otherwise."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Decoupled weight decay of matrices; vectors (norms, biases) have none unless a group says so."""
     groups: tuple[Group, ...] = ()
-    """Other settings by name pattern; the first match counts."""
+    """Other settings by name pattern; of each setting, the first match that has it counts."""
 
     @model_validator(mode="after")
     def _no_setting_is_idle(self) -> Self:
@@ -69,22 +79,14 @@ class OptimizerConfig(PartConfig):
         """The peak rate for a model of this width that AdamW would train at `adamw_lr`."""
         return adamw_lr
 
-    def with_rates(self, adamw_lr: float, width: int, factors: Mapping[str, float]) -> Self:
-        """Itself with the rates that it leaves open: `lr`, and multiples of it for some parameters, behind its own
-        groups. factors: the multiples, by name pattern."""
-        if self.lr is not None:
-            return self
-        lr = rounded(self.default_lr(adamw_lr, width))
-        return self.model_copy(update={"lr": lr, "groups": (*self.groups, *groups_of(factors, lr))})
+    def with_rates(self, adamw_lr: float, width: int) -> Self:
+        """Itself with the rates that it leaves open."""
+        lr = rounded(self.default_lr(adamw_lr, width)) if self.lr is None else self.lr
+        return self.model_copy(update={"lr": lr})
 
     def lr_of(self, hidden: bool, lr: float) -> float:
         """The rate of a parameter that no group gives one. hidden: it is a matrix between hidden states."""
         return lr
-
-
-def groups_of(factors: Mapping[str, float], lr: float) -> list[Group]:
-    """Groups with multiples of a rate."""
-    return [Group(match=pattern, lr=factor * lr) for pattern, factor in factors.items()]
 
 
 def rounded(lr: float) -> float:
@@ -246,10 +248,13 @@ class Optimizer:
         matrices: Matrices,
         lr_factors: Mapping[str, float],
     ) -> Slot:
-        group = next((g for g in config.groups if fnmatch.fnmatch(name, g.match)), Group(match="*"))
+        groups = [group for group in config.groups if fnmatch.fnmatch(name, group.match)]
+        own_lr = next((group.lr for group in groups if group.lr is not None), None)
+        own_decay = next((group.weight_decay for group in groups if group.weight_decay is not None), None)
+        own_hidden = next((group.hidden for group in groups if group.hidden is not None), None)
         decay = config.weight_decay if parameter.ndim >= 2 else 0.0
         match = next((pattern for pattern in matrices if fnmatch.fnmatch(name, pattern)), None)
-        hidden = (match is not None and parameter.ndim == 2) if group.hidden is None else group.hidden
+        hidden = (match is not None and parameter.ndim == 2) if own_hidden is None else own_hidden
         if hidden and parameter.ndim != 2:
             raise UserError("only a matrix can be hidden: true", got=f"{name} of shape {tuple(parameter.shape)}")
         factor = next((x for pattern, x in lr_factors.items() if fnmatch.fnmatch(name, pattern)), 1.0)
@@ -261,8 +266,8 @@ class Optimizer:
             master=master,
             gradient=torch.zeros_like(master),
             copy=None,
-            lr=config.lr_of(hidden, lr) * factor if group.lr is None else group.lr,
-            weight_decay=decay if group.weight_decay is None else group.weight_decay,
+            lr=config.lr_of(hidden, lr) * factor if own_lr is None else own_lr,
+            weight_decay=decay if own_decay is None else own_decay,
             hidden=hidden,
             head_rows=None if match is None else matrices[match],
         )

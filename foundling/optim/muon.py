@@ -13,7 +13,6 @@ shape (torch's Muon takes eleven all-reduces for each matrix). Momentum stays sh
 # Shapes: A x B = a matrix that is made orthogonal: a parameter, or one head of it.
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -28,7 +27,7 @@ from foundling.core.errors import UserError
 from foundling.optim._orthogonal import orthogonalized, polar_express, quintic
 from foundling.optim._owners import Owners, Span, spans_of
 from foundling.optim.adamw import AdamW, Beta
-from foundling.optim.base import OptimizerConfig, Rule, Slot, groups_of, rounded
+from foundling.optim.base import OptimizerConfig, Rule, Slot
 from foundling.optim.compile_lazily import compile_lazily
 
 _BATCH_ELEMENTS = 2**26
@@ -40,7 +39,7 @@ class Inner(Strict):
     """AdamW, for the parameters that are no matrices between hidden states."""
 
     lr: Annotated[float, Field(gt=0)] | None = None
-    """Peak rate; None: AdamW's own for this model, and the multiples of it that the model asks for."""
+    """Peak rate; None: AdamW's own for this model."""
     betas: tuple[Beta, Beta] = (0.9, 0.99)
     """Decay of the first and second moment per step."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
@@ -78,13 +77,9 @@ class Config(OptimizerConfig):
     def default_lr(self, adamw_lr: float, width: int) -> float:
         return adamw_lr if self.scale == "adamw" else 0.2 * math.sqrt(width) * adamw_lr
 
-    def with_rates(self, adamw_lr: float, width: int, factors: Mapping[str, float]) -> Self:
-        lr = rounded(self.default_lr(adamw_lr, width)) if self.lr is None else self.lr
-        if self.adamw.lr is not None:
-            return self.model_copy(update={"lr": lr})
-        inner = self.adamw.model_copy(update={"lr": adamw_lr})
-        groups = (*self.groups, *groups_of(factors, adamw_lr))
-        return self.model_copy(update={"lr": lr, "adamw": inner, "groups": groups})
+    def with_rates(self, adamw_lr: float, width: int) -> Self:
+        inner = self.adamw if self.adamw.lr is not None else self.adamw.model_copy(update={"lr": adamw_lr})
+        return super().with_rates(adamw_lr, width).model_copy(update={"adamw": inner})
 
     def lr_of(self, hidden: bool, lr: float) -> float:
         return lr if hidden or self.adamw.lr is None else self.adamw.lr

@@ -1,6 +1,6 @@
 """Stochastic gradient descent with momentum (Polyak 1964), also Nesterov's (Sutskever et al. 2013): torch's `SGD`."""
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -11,6 +11,8 @@ from foundling.optim.compile_lazily import compile_lazily
 
 
 class Config(OptimizerConfig):
+    takes_factors: ClassVar[bool] = False
+
     kind: str = "sgd"
     """Name of the part."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -29,6 +31,9 @@ class Config(OptimizerConfig):
 
     def build(self) -> Rule:
         return Sgd(self)
+
+    def default_lr(self, adamw_lr: float, width: int) -> float:
+        return 40 * adamw_lr  # about 0.1, as is usual: a step has the size of its gradient, which clipping bounds by 1
 
 
 class Sgd(Rule):

@@ -53,6 +53,8 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     _check_objective(recipe, config)
     if hasattr(model, "target_share"):
         model.target_share = len(rows[0].tokens) / rows[0].num_tokens
+    assert isinstance(recipe.optimizer, OptimizerConfig)
+    lr_factors = model.lr_factors if start is None and recipe.optimizer.takes_factors else {}
     flops = model.flops_per_token(rows.row_length)
     num_weights = sum(p.numel() for p in model.parameters())
     num_looked_up = sum(model.get_parameter(name).numel() for name in ngram_tables(model))
@@ -60,6 +62,7 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
         settings, _ = settle(
             recipe, rows, num_weights=num_weights, num_looked_up=num_looked_up,
             width=config.width, flops_per_token=flops, data_size=world.data_size, device=world.device,
+            lr_factors=lr_factors,
         )  # fmt: skip
         settings = world.share(settings)
     samples = _samples(recipe, data, objective, rows, settings, world)
@@ -74,6 +77,7 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     return assemble(
         recipe, data, folder, world, settings, model=model, objective=objective, samples=samples, any_size=any_size,
         fill_weights=fill_all, adamw_lr=default_lr(config.width, goes_on=start is not None),
+        lr_factors=lr_factors,
     )  # fmt: skip
 
 
@@ -118,7 +122,7 @@ def assemble(
     fill_weights()
     assert isinstance(recipe.optimizer, OptimizerConfig)
     assert isinstance(recipe.schedule, ScheduleConfig)
-    rates = recipe.optimizer.with_rates(adamw_lr, model.config.width, model.lr_factors)
+    rates = recipe.optimizer.with_rates(adamw_lr, model.config.width)
     average: Any = recipe.train.average
     optimizer = Optimizer(
         model.named_parameters(), rates, settings.lr, settings.compiled, matrices=model.matrices,

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -107,9 +107,10 @@ def settle(
     flops_per_token: float,
     data_size: int,
     device: torch.device,
+    lr_factors: Mapping[str, float],
 ) -> tuple[Settings, Precision]:
     """Settings of a new run. num_looked_up: weights of n-gram tables, for which a run is not made longer. data_size:
-    processes that share each batch."""
+    processes that share each batch. lr_factors: what learns at a multiple of the rate, to be told."""
     length = recipe.train.length or Duration(dial.default_tokens(num_weights - num_looked_up), "tokens")
     shapes = _shapes(recipe, rows.row_length, _tokens_of(length, recipe, rows), data_size)
     row_length, batch_rows = max(shapes)
@@ -141,9 +142,10 @@ def settle(
     num_tokens = settings.tokens_at(total_steps)
     epochs = num_tokens / (rows.num_rows * row_length)
     logger.info(
-        "training: %s weights, %s steps of %s tokens (%s tokens, %.2f epochs), peak rate %g, %s%s",
+        "training: %s weights, %s steps of %s tokens (%s tokens, %.2f epochs), peak rate %g%s, %s%s",
         human(num_weights), f"{total_steps:,}", f"{settings.tokens_per_step:,.0f}", human(num_tokens), epochs,
-        settings.lr, settings.precision, ", compiled" if settings.compiled else "",
+        settings.lr, "".join(f" ({name} {factor:g} times)" for name, factor in lr_factors.items()),
+        settings.precision, ", compiled" if settings.compiled else "",
     )  # fmt: skip
     return settings, precision
 
@@ -190,7 +192,7 @@ def settle_examples(
 def _peak_lr(recipe: Recipe | FinetuneRecipe, adamw_lr: float, width: int) -> float:
     """The recipe's rate, or what its optimizer makes of AdamW's default."""
     assert isinstance(recipe.optimizer, OptimizerConfig)
-    lr = recipe.optimizer.with_rates(adamw_lr, width, {}).lr
+    lr = recipe.optimizer.with_rates(adamw_lr, width).lr
     assert lr is not None
     return lr
 

@@ -114,12 +114,12 @@ def test_gradients_of_micro_batches_are_summed_in_fp32() -> None:
     assert optimizer.slots[0].gradient.eq(0).all()
 
 
-def test_groups_match_by_pattern_and_the_first_counts() -> None:
+def test_groups_match_by_pattern_and_of_each_setting_the_first_counts() -> None:
     groups = [Group(match="0.*", lr=0.5), Group(match="*.weight", lr=0.25, weight_decay=0.0)]
     optimizer = make(net(), lr=0.1, weight_decay=0.3, groups=groups)
     found = {slot.name: (slot.lr, slot.weight_decay) for slot in optimizer.slots}
     assert found == {
-        "0.weight": (0.5, 0.3), "0.bias": (0.5, 0.0),
+        "0.weight": (0.5, 0.0), "0.bias": (0.5, 0.0),
         "2.weight": (0.25, 0.0), "2.bias": (0.1, 0.0),
         "3.weight": (0.25, 0.0), "3.bias": (0.1, 0.0),
     }  # fmt: skip
@@ -303,3 +303,20 @@ def test_a_row_without_gradient_stays_however_gradients_come(dtype: torch.dtype,
             assert torch.equal(tensor[~read], before[name][~read]), name
             assert (tensor[read] != before[name][read]).any(1).all(), name
         torch.testing.assert_close(sparse.weight, dense.weight)
+
+
+def test_a_group_that_sets_nothing_is_a_fault() -> None:
+    with pytest.raises(ValueError, match="must set lr, weight_decay or hidden"):
+        Group(match="0.*")
+
+
+def test_multiples_of_the_rate_hold_where_no_group_gives_a_rate() -> None:
+    groups = [Group(match="0.*", weight_decay=0.5), Group(match="2.*", lr=0.7)]
+    optimizer = Optimizer(
+        net().named_parameters(), Config(lr=0.1, groups=tuple(groups)), 0.1, compiled=False,
+        lr_factors={"0.weight": 8.0, "2.weight": 8.0},
+    )  # fmt: skip
+    found = {slot.name: (slot.lr, slot.weight_decay) for slot in optimizer.slots}
+    assert found["0.weight"] == (pytest.approx(0.8), 0.5)
+    assert found["2.weight"][0] == 0.7
+    assert found["3.weight"][0] == 0.1
