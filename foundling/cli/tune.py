@@ -3,7 +3,7 @@
 Bad settings end early (successive halving), good ones go on from their checkpoints. Writes runs/NAME: best.yaml,
 tune.json, report.html, and the study, which a killed search goes on with.
 
-Example: foundling tune recipes/tune-gpt.yaml settings="[corpus.train=corpora/mine]" trials=18
+Example: foundling tune recipes/tune-gpt.yaml settings="\\[corpus.train=corpora/mine]" trials=18
 """
 
 from pathlib import Path

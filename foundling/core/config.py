@@ -169,7 +169,7 @@ def explain(error: ValidationError, what: str) -> UserError:
         path = "".join(f"{step}." for step in fault["loc"])[:-1]
         told = fault["type"] in ("unknown_key", "missing", "part") or isinstance(fault["input"], dict)
         got = "" if told else f"; got {_short(fault['input'])}"
-        message = fault["msg"].removeprefix("Value error, ")
+        message = fault["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
         place = f"{path}: " if path else ""  # no path: the whole of it
         lines.append(f"{place}{message}{got if '; got ' not in message else ''}")
     if len(lines) == 1:

@@ -22,8 +22,9 @@ _CONFIG = re.compile(r"^(class Config\b|Config\b *[:=]|from .* import .*\bConfig
 
 def nearest(name: str, known: list[str]) -> str | None:
     """The known name that a typo most likely meant, or None."""
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.55)
-    return found[0] if found else None
+    folded = {one.casefold(): one for one in reversed(known)}
+    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.55)
+    return folded[found[0]] if found else None
 
 
 def _defines_config(module: pkgutil.ModuleInfo) -> bool:

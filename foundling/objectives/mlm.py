@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
+from foundling.core.log import logger
 from foundling.data.batch import Batch
 from foundling.data.order import Weights
 from foundling.data.pairs import Marks, Pairs, Segments, generator
@@ -80,7 +81,7 @@ class Mlm:
     pseudo_likelihood = True
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
-        self._shape = shape_of(config.loss)
+        self._config, self._shape = config, shape_of(config.loss)
         ids = {role: getattr(tokenizer, f"{role}_id") for role in ("mask", "cls", "sep")}
         if missing := [role for role, token_id in ids.items() if token_id is None]:
             raise UserError(
@@ -108,6 +109,11 @@ class Mlm:
 
     def samples(self, streams: Sequence[Any], weights: Weights | None, *, row_length: int, seed: int) -> Samples:
         """Pieces of documents, or pairs of pieces where a question is asked; see data/pairs.py."""
+        if self._config.mask_rate * row_length < 1:
+            logger.warning(
+                "objective.mask_rate %g asks for less than one token of a row of %d: one is predicted in each",
+                self._config.mask_rate, row_length,
+            )  # fmt: skip
         if self._next is None:
             return Segments(streams, weights, row_length=row_length, seed=seed, marks=self._marks)
         question = self._next.build()

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from foundling.core.config import Part, PartConfig, Strict, override, read_yaml, validate
 from foundling.core.registry import load_part, part_names
 from foundling.core.units import Count, Duration, length_of
+from foundling.models.base import family_of
 from foundling.models.hub import find_model_dir, load_config
 from foundling.train.corpus_recipe import Corpus, Tokenizer
 from foundling.train.model_recipe import Model
@@ -100,7 +101,9 @@ class Train(Stepping):
             raise ValueError(f"the shares of phases must add up to 1; got {total:g}")
         for key in ("sequence_length", "batch"):
             if getattr(self, key) is not None and all(getattr(phase, key) is not None for phase in self.phases):
-                raise ValueError(f"give either {key} or phases that each have their own")
+                raise ValueError(
+                    f"give either {key} or phases that each have their own; train.{key}=null takes a recipe's out"
+                )
         if all(phase.sequence_length is None and phase.batch is None for phase in self.phases):
             raise ValueError("a phase must have a sequence_length or a batch of its own; got shares alone")
         one_length = len({phase.sequence_length or self.sequence_length for phase in self.phases}) == 1
@@ -171,6 +174,8 @@ class Recipe(Strict):
         for key, kind in (("objective", _own_objective(value)), ("optimizer", "adamw"), ("schedule", "wsd")):
             if value.get(key) is None:
                 value[key] = {"kind": kind}
+            elif isinstance(value[key], dict) and "kind" not in value[key]:
+                value[key] = {"kind": kind, **value[key]}
         track = value.get("track")
         if isinstance(track, list | tuple):  # jsonl is always written; naming it is allowed
             value["track"] = [t for t in track if t != "jsonl"]
@@ -179,6 +184,24 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _rewinds_have_checkpoints(self) -> Self:
         self.checkpoint.check(self.train.guard)
+        return self
+
+    @model_validator(mode="after")
+    def _objective_is_of_the_family(self) -> Self:
+        if self.model.start is not None and Path(self.model.start).is_dir():
+            config: Any = load_config(find_model_dir(self.model.start))
+            family, what = family_of(config), f"{self.model.start} is a {family_of(config)} model"
+            if self.model.family not in (None, family):
+                raise ValueError(f"model.family must be that of model.from, {family}; got {self.model.family}")
+        elif self.model.family is not None:
+            config, what = load_part("models", self.model.family).Config, f"model.family is {self.model.family}"
+        else:
+            return self
+        if self.objective.kind not in config.objectives:
+            raise ValueError(
+                f"objective must be one that the model can be trained by ({', '.join(config.objectives)}), "
+                f"since {what}; got {self.objective.kind}"
+            )
         return self
 
     @model_validator(mode="after")

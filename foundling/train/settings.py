@@ -25,6 +25,10 @@ _COMPILE_WINS_AFTER_SECONDS = {"bf16": 45, "fp32": 150}
 third of each step in bf16. In fp32 matrix products take most of a step on CPU: it saves a fifth of a step of rows of
 256 tokens, and nothing of short ones."""
 
+_MANY_EPOCHS = 16
+"""Times over the same text from which on more of them teach next to nothing (Muennighoff et al. 2023,
+arXiv:2305.16264, section 6)."""
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -147,6 +151,11 @@ def settle(
         settings.lr, "".join(f" ({name} {factor:g} times)" for name, factor in lr_factors.items()),
         settings.precision, ", compiled" if settings.compiled else "",
     )  # fmt: skip
+    if recipe.train.length is None and epochs > _MANY_EPOCHS:
+        logger.warning(
+            "%.0f times over the same text: %d tokens a weight are more than there is; give train.length, a smaller "
+            "model or more text", epochs, dial.TOKENS_PER_WEIGHT,
+        )  # fmt: skip
     return settings, precision
 
 

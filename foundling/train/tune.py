@@ -44,9 +44,9 @@ def tune(recipe: TuneRecipe) -> Outcome:
     bracket = recipe.halving.bracket if recipe.halving else 1
     while (left := recipe.trials - len(_told(study))) > 0:
         _run_bracket(recipe, study, min(bracket, left))
-    trials = [_as_trial(one) for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
+    trials = [_as_trial(one) for one in _told(study) if one.state.is_finished()]
     whole = [trial for trial in trials if trial.whole and math.isfinite(trial.value)]
-    at_work = sum(not one.state.is_finished() for one in study.get_trials(deepcopy=False))
+    at_work = sum(one.state.name == "RUNNING" for one in study.get_trials(deepcopy=False))
     if not whole and at_work:
         raise UserError(
             "a trial must come to its end before the best is told",
@@ -89,13 +89,14 @@ def _study(recipe: TuneRecipe) -> Any:
     if own:  # what a killed process left behind; in a shared storage others may be at work
         for one in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             study.tell(one.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(one.params)  # its settings are tried again, before new ones
             shutil.rmtree(recipe.folder / f"trial-{one.number:04d}", ignore_errors=True)
     return study
 
 
 def _told(study: Any) -> list[Any]:
-    """Trials that count: all but those that a kill cut off."""
-    return [one for one in study.get_trials(deepcopy=False) if one.state.name != "FAIL"]
+    """Trials that count: neither those that a kill cut off, nor what is to be tried again of these."""
+    return [one for one in study.get_trials(deepcopy=False) if one.state.name not in ("FAIL", "WAITING")]
 
 
 def _run_bracket(recipe: TuneRecipe, study: Any, number: int) -> None:

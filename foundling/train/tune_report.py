@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -15,6 +15,10 @@ from foundling.train.tune_recipe import TuneRecipe
 
 _SHOWN = 30
 """Trials of the table on the page, the best first."""
+
+_STYLES: tuple[tuple[bool, Literal["main", "faint"]], ...] = ((False, "faint"), (True, "main"))
+"""Of trials that were stopped at a rung, and of those that came to their end."""
+_NAMES = {"faint": "stopped early", "main": "full length"}
 
 
 @dataclass
@@ -79,14 +83,15 @@ def write_tune_report(folder: Path, recipe: TuneRecipe, outcome: Outcome) -> Pat
     whole = [trial for trial in outcome.trials if not trial.fault]
     charts = []
     for key in recipe.search:
-        points = sorted(
-            (float(trial.settings[key]), outcome.sign * trial.value)
+        points = [
+            (trial.whole, float(trial.settings[key]), outcome.sign * trial.value)
             for trial in whole
-            if trial.whole and isinstance(trial.settings[key], int | float)
-        )
-        if len({x for x, _ in points}) > 1:
-            drawn = draw([Line(points, style="faint", dots=True)], label=f"{outcome.metric} by {key}")
-            charts.append((key, Markup(drawn)))
+            if isinstance(trial.settings[key], int | float) and math.isfinite(trial.value)
+        ]
+        if len({x for _, x, _ in points}) > 1:
+            parts = [(style, sorted((x, y) for full, x, y in points if full == is_full)) for is_full, style in _STYLES]
+            lines = [Line(found, _NAMES[style], style, dots=True) for style, found in parts if found]
+            charts.append((key, Markup(draw(lines, label=f"{outcome.metric} by {key}", x_log=recipe.search[key].log))))
     text = page.render(
         name=recipe.name,
         css=Markup(files("foundling.core").joinpath("report.css").read_text(encoding="utf-8")),

@@ -124,7 +124,7 @@ def test_groups_match_by_pattern_and_of_each_setting_the_first_counts() -> None:
         "3.weight": (0.25, 0.0), "3.bias": (0.1, 0.0),
     }  # fmt: skip
     with pytest.raises(UserError, match=r"got 'embedding\.\*', which matches none; names look like 0\.weight"):
-        make(net(), groups=[Group(match="embedding.*")])
+        make(net(), groups=[Group(match="embedding.*", lr=0.1)])
 
 
 def test_frozen_parameters_stay_and_at_least_one_must_train() -> None:

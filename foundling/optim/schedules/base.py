@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 from foundling.core.config import PartConfig
+from foundling.core.log import logger
 from foundling.core.units import Duration, length_of
 
 Schedule = Callable[[int], float]
@@ -19,6 +20,11 @@ class ScheduleConfig(PartConfig):
     def build(self, total_steps: int, tokens_per_step: float) -> Schedule:
         """The factor at each step of a run of `total_steps`."""
         warmup = self.warmup.steps(tokens_per_step=tokens_per_step, steps_per_epoch=0, total_steps=total_steps)
+        if warmup >= total_steps:
+            logger.warning(
+                "schedule: the warm-up of %s steps is not shorter than the run (%s): the rate rises to its last step",
+                f"{warmup:,}", f"{total_steps:,}",
+            )  # fmt: skip
         warmup = min(warmup, total_steps)
         after = self.after_warmup(max(1, total_steps - warmup), total_steps, tokens_per_step)
 
