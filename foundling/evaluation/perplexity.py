@@ -45,6 +45,9 @@ class Score:
     num_bytes: int = 0
     """UTF-8 bytes of the texts."""
     num_documents: int = 0
+    num_unknown: int = 0
+    """Tokens that stand for what the tokenizer does not know. The text cannot be told from them, so that bits per byte
+    are too low where there are many."""
 
     @property
     def loss(self) -> float:
@@ -66,6 +69,7 @@ class Score:
             self.num_tokens + other.num_tokens,
             self.num_bytes + other.num_bytes,
             self.num_documents + other.num_documents,
+            self.num_unknown + other.num_unknown,
         )
 
     def figures(self) -> dict[str, float]:
@@ -77,6 +81,7 @@ class Score:
             "tokens": self.num_tokens,
             "bytes": self.num_bytes,
             "documents": self.num_documents,
+            "unknown_tokens": self.num_unknown,
         }
 
 
@@ -133,6 +138,7 @@ def perplexity(
     sources: dict[str, int] = {}
     bytes_of: dict[int, int] = {}
     documents_of: dict[int, int] = {}
+    unknown_of: dict[int, int] = {}
 
     def stream() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(ids with their end tokens, the source of each) of a few documents at a time."""
@@ -145,7 +151,10 @@ def perplexity(
             for number, length in zip(numbers.tolist(), batch.lengths_bytes.tolist(), strict=True):
                 bytes_of[number] = bytes_of.get(number, 0) + length
                 documents_of[number] = documents_of.get(number, 0) + 1
-            yield ids, np.repeat(numbers, batch.lengths_tokens + 1)
+            sources_M = np.repeat(numbers, batch.lengths_tokens + 1)
+            for number in sources_M[tokenizer.unknown(ids)].tolist():
+                unknown_of[number] = unknown_of.get(number, 0) + 1
+            yield ids, sources_M
 
     device = next(model.parameters()).device if isinstance(model, torch.nn.Module) else torch.device("cpu")
     nats, tokens = np.zeros(0), np.zeros(0, dtype=np.int64)
@@ -157,7 +166,10 @@ def perplexity(
             nats, tokens = np.append(nats, np.zeros(grown)), np.append(tokens, np.zeros(grown, dtype=np.int64))
         nats += np.bincount(window.sources_M, losses_M, minlength=len(nats))
         tokens += np.bincount(window.sources_M, minlength=len(tokens))
-    found = {s: Score(float(nats[i]), int(tokens[i]), bytes_of[i], documents_of[i]) for s, i in sources.items()}
+    found = {
+        s: Score(float(nats[i]), int(tokens[i]), bytes_of[i], documents_of[i], unknown_of.get(i, 0))
+        for s, i in sources.items()
+    }
     if not found:
         raise UserError("there must be text to score", got="no document, or empty ones only")
     return Perplexity(found)

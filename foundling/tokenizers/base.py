@@ -283,6 +283,13 @@ class Tokenizer:
         """The text of `tokenizer.json`."""
         return self._json
 
+    def unknown(self, ids: np.ndarray) -> np.ndarray:
+        """Which ids [T] stand for text that the tokenizer does not know, bool [T]. Of byte-level tokenizers that name
+        their end token for it none do."""
+        if self.unk_id is None or self.unk_id in (self.eos_id, self.bos_id, self.pad_id, self.sep_id):
+            return np.zeros(len(ids), dtype=bool)
+        return ids == self.unk_id
+
     def write_files(self, folder: Path, *, most: int | None = None) -> None:
         """Writes the tokenizer's files, without a manifest, into a folder that exists (a model's, for example). most:
         tokens that the model has positions for."""

@@ -24,6 +24,11 @@ from foundling.tokenizers.train import train_tokenizer
 from foundling.train.corpus_recipe import Corpus as CorpusRecipe
 from foundling.train.recipe import Recipe
 
+_LOOKED_AT_TOKENS = 1_000_000
+"""Tokens of each source in which those are counted that the tokenizer does not know."""
+_MANY_UNKNOWN, _MOST_UNKNOWN = 0.01, 0.5
+"""Shares of them from which on they are told, and are a fault."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -147,6 +152,25 @@ def _tell(corpora: list[Corpus], tokenizer: Tokenizer, stores: list[TokenStore])
     per_token = num_bytes / max(1, sum(tokens.values()))
     logger.info("tokenizer: %s, %s tokens, %.2f bytes a token", tokenizer.kind, f"{tokenizer.vocab_size:,}", per_token)
     logger.info("tokens: %s to train on, %s held back", human(tokens["train"]), human(tokens["valid"]))
+    _tell_unknown(tokenizer, [store.split("train") for store in stores])
+
+
+def _tell_unknown(tokenizer: Tokenizer, streams: list[TokenStream]) -> None:
+    """Warns of text that the tokenizer does not know; UserError: it knows hardly anything of it."""
+    for stream in streams:
+        found = stream.read(0, min(stream.num_tokens, _LOOKED_AT_TOKENS))
+        share = float(tokenizer.unknown(found).mean()) if len(found) else 0.0
+        if share > _MOST_UNKNOWN:
+            raise UserError(
+                "the tokenizer must know the text that it cuts",
+                got=f"{share:.0%} unknown tokens in a source",
+                do="train one on this text (tokenizer.kind), or take the one that belongs to it",
+            )
+        if share > _MANY_UNKNOWN:
+            logger.warning(
+                "tokenizer: %.1f %% of a source's tokens are unknown to it, and what they stand for is not learnt",
+                100 * share,
+            )
 
 
 def _size(corpus: Corpus) -> tuple[int, int]:

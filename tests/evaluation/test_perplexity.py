@@ -158,3 +158,10 @@ def test_scores_add_up_and_a_huge_loss_is_an_infinite_perplexity() -> None:
     assert score.loss == 2.0
     assert bits_per_byte(math.log(2) * 8, 1) == pytest.approx(8)
     assert Score(1e6, 1, 1, 1).perplexity == math.inf
+
+
+def test_what_the_tokenizer_does_not_know_is_counted(model: Gpt, tokenizer: Tokenizer) -> None:
+    texts = [("a", "the sea"), ("b", "the жж sea"), ("b", "ж")]
+    found = perplexity(model, tokenizer, texts, row_length=8)
+    assert {source: score.num_unknown for source, score in found.by_source.items()} == {"a": 0, "b": 3}
+    assert found.total.figures()["unknown_tokens"] == 3

@@ -79,3 +79,13 @@ def test_inverse_square_root_and_polynomial_are_those_of_transformers(warmup: in
         factor = config.build(100, 1.0)
         after = [theirs[kind].lr_lambdas[0](step) for step in range(warmup, 100)]
         assert [factor(step) for step in range(warmup, 100)] == pytest.approx(after)
+
+
+def test_a_schedule_longer_than_the_run_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    schedule("wsd", warmup="20 steps", decay="80 steps")
+    assert not caplog.text
+    schedule("cosine", warmup="100 steps")
+    assert "the warm-up of 100 steps is not shorter than the run (100)" in caplog.text
+    caplog.clear()
+    schedule("wsd", warmup="20 steps", decay="81 steps")
+    assert "the decay of 81 steps is longer than what the warm-up leaves of the run (80)" in caplog.text

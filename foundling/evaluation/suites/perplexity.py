@@ -52,7 +52,8 @@ class PerplexitySuite:
             raise UserError(
                 "perplexity is of a model that predicts text in order",
                 got="one that reads both sides of a token, or a source",
-                do="use --suite pseudo-perplexity or --suite minimal-pairs",
+                do="of bert and xlnet use --suite pseudo-perplexity or --suite minimal-pairs; what others learnt is in "
+                "their run's summary.json",
             )
         row_length = self.config.row_length or min(subject.max_positions, _LONGEST_ROW)
         if row_length > subject.max_positions:
@@ -79,7 +80,7 @@ class PerplexitySuite:
                 "by_source": {source: _figures(score) for source, score in found.by_source.items()},
                 "settings": {"row_length": row_length, "context": self.config.context, "split": self.config.split},
             },
-            notes=seen.notes,
+            notes=(*_unknown(found.total), *seen.notes),
         )
 
     def _baseline(self, subject: Subject, baseline: Ngram, data: Sequence[Path], total: Score) -> Score:
@@ -96,6 +97,17 @@ class PerplexitySuite:
     def _texts(self, data: Sequence[Path]) -> Iterator[tuple[str, str]]:
         config = self.config
         return read_texts(data, split=config.split, reader=config.format, text_field=config.text_field)
+
+
+def _unknown(score: Score) -> tuple[str, ...]:
+    """What is to be said of tokens that the tokenizer does not know."""
+    if not score.num_unknown:
+        return ()
+    share = score.num_unknown / score.num_tokens
+    return (
+        f"{score.num_unknown:,} of the tokens ({share:.2%}) are unknown to the tokenizer: the text cannot be told from "
+        "them, and bits per byte are lower than those of a tokenizer that spells all",
+    )
 
 
 def _row(name: str, score: Score) -> list[str]:
