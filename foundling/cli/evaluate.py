@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+_LEAST_NAME = 24
+"""Characters of a row's name in the narrowest terminal."""
 _ORDER = 5
 
 if TYPE_CHECKING:
@@ -183,14 +185,19 @@ def _show(report: "Report") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(report.columns):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
+        if number == 0 and console.is_terminal:  # in a narrow terminal names are broken, and no figure is cut
+            longest = max((len(row[0]) for row in report.rows), default=0)
+            table.add_column(column, overflow="fold", min_width=min(longest, _LEAST_NAME))
+        else:
+            table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
     for number, row in enumerate(report.rows):
         to_total = len(report.rows) - 1 - number if report.has_total else -1
         table.add_row(*(Text(cell) for cell in row), style="bold" if to_total == 0 else "", end_section=to_total == 1)
-    console = Console(highlight=False)
-    width = console.measure(table).minimum  # in a narrow terminal the names are broken, and no figure is cut
-    console.print(table, width=max(width, console.width), crop=False, soft_wrap=False)
+    needed = console.measure(table, options=console.options.update(width=10_000))
+    console.width = max(needed.minimum, console.width) if console.is_terminal else needed.maximum
+    console.print(table, crop=False, soft_wrap=False)
     for note in report.notes:
         console.print(Text(note, style="dim"), soft_wrap=True)
