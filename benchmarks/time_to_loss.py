@@ -1,14 +1,15 @@
 """Seconds to a loss: the gpt workload until it predicts held-back text as well as a peer does at its end.
 
-    python -m benchmarks.time_to_loss DATA --peer "COMMAND" [--steps 300] [--track T2 ...] [--share 0.5] [--rounds 1]
+    python -m benchmarks.time_to_loss DATA --peer "COMMAND" [--steps 300] [--track T2 ...] [--share 0.4] [--rounds 1]
 
 DATA is that of benchmarks/throughput.py, with `valid.jsonl` beside (a `text` a line). The peer trains so many steps on
 rows of 256 tokens, 32 a step, and prints lines of JSON with `step`, `train_s` (scoring left out, compilation included)
 and `bits_per_byte`; `{steps}` and `{data}` in its command are filled in.
 
-T2: the same model (GPT-2's mathematics, its published initial values) and tokens, another optimizer and schedule.
-T3: another architecture of at most as many weights and FLOPs a token, and other batches. METHODS holds what ours are.
-Ours is planned to end after `--share` of the peer's tokens. It is scored as often in its last half as the peer in all,
+T2: the same model (GPT-2's mathematics, its published initial values) and text; another optimizer, its batch and
+schedule. T3: another architecture of at most as many weights and FLOPs a token: a smaller one, of the dial's depth 3,
+trained as a recipe trains it that says nothing else. METHODS holds what ours are. Ours is planned to end after
+`--share` of the peer's tokens (SHARES: what each track is planned for). It is scored as often in its last half as the peer in all,
 and the time counts to the first score at which it is as good as the peer's last; without one there is no figure.
 
 Scores are bits per byte over all of `valid.jsonl`, documents one after the other in rows of 256 without context, which
@@ -31,6 +32,7 @@ from benchmarks._compare import interval
 from benchmarks.workloads import WORKLOADS, tokenizer_of, training_of
 from foundling.evaluation.perplexity import perplexity
 from foundling.models.base import Model
+from foundling.train import dial
 from foundling.train.loop import training_step
 
 WORK = WORKLOADS["gpt"]
@@ -40,19 +42,22 @@ SCORES = 6
 
 METHODS: dict[str, dict[str, Any]] = {
     "T2": {
-        "optimizer": {"kind": "muon", "lr": 2e-3, "weight_decay": 0.1, "adamw": {"lr": 2e-3}},
+        "optimizer": {
+            "kind": "muon",
+            "lr": 2e-3,
+            "adamw": {"lr": 2e-3},
+            "groups": [{"match": "embedding.weight", "lr": 2e-3}],
+        },
         "schedule": {"kind": "wsd", "warmup": 0.05, "decay": 0.6},
     },
-    "T3": {
-        "optimizer": {"kind": "muon", "lr": 1.4e-3, "weight_decay": 0.1},
-        "schedule": {"kind": "wsd", "warmup": 0.05, "decay": 0.6},
-    },
+    "T3": {"optimizer": {"kind": "adamw", "lr": dial.default_lr(192)}, "schedule": {"kind": "wsd"}},
 }
 SIZES: dict[str, dict[str, Any]] = {
     "T2": WORK.size,
-    "T3": {"layers": 6, "width": 384, "heads": 6, "mlp_width": 1024, "max_positions": 256},
+    "T3": {**dial.shape_of_depth(3), "max_positions": 256},
 }
-ROWS = {"T2": WORK.rows, "T3": 16}
+ROWS = {"T2": 16, "T3": 8}
+SHARES = {"T2": 0.4, "T3": 0.6}
 
 
 def run_ours(data_dir: Path, track: str, steps: int, share: float, precision: str, compiled: bool) -> None:
@@ -105,7 +110,7 @@ def main() -> None:
     parser.add_argument("--peer", metavar="COMMAND")
     parser.add_argument("--steps", type=int, default=300, help="of the peer")
     parser.add_argument("--track", choices=list(METHODS), action="append", help="default: all")
-    parser.add_argument("--share", type=float, default=0.5, help="of the peer's tokens that ours takes")
+    parser.add_argument("--share", type=float, help="of the peer's tokens that ours takes; default: the track's own")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     parser.add_argument("--no-compile", action="store_true")
@@ -113,7 +118,8 @@ def main() -> None:
     arguments = parser.parse_args()
     tracks, steps = arguments.track or list(METHODS), arguments.steps
     if arguments.only:
-        run_ours(arguments.data, arguments.only, steps, arguments.share, arguments.precision, not arguments.no_compile)
+        share = arguments.share or SHARES[arguments.only]
+        run_ours(arguments.data, arguments.only, steps, share, arguments.precision, not arguments.no_compile)
         return
     if arguments.peer is None:
         parser.error("--peer is missing")
