@@ -9,8 +9,9 @@ and `bits_per_byte`; `{steps}` and `{data}` in its command are filled in.
 T2: the same model (GPT-2's mathematics, its published initial values) and text; another optimizer, its batch and
 schedule. T3: another architecture of at most as many weights and FLOPs a token: a smaller one, of the dial's depth 3,
 trained as a recipe trains it that says nothing else. METHODS holds what ours are. Ours is planned to end after
-`--share` of the peer's tokens (SHARES: what each track is planned for). It is scored as often in its last half as the peer in all,
-and the time counts to the first score at which it is as good as the peer's last; without one there is no figure.
+`--share` of the peer's tokens (SHARES: what each track is planned for). It is scored as often in its last half as the
+peer in all, and the time counts to the first score at which it is as good as the peer's last; without one there is no
+figure.
 
 Scores are bits per byte over all of `valid.jsonl`, documents one after the other in rows of 256 without context, which
 is how the peer's script scores too. Each run is a fresh process; rounds take turns. One JSON line a score, then a
