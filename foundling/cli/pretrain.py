@@ -59,5 +59,6 @@ def pretrain(
     valid = run.summary["valid"]
     bits, seconds = valid.get("bits_per_byte"), run.summary["seconds"]
     score = f"{valid['loss']:.4f} nats a target" if bits is None else f"{bits:.4f} bits per byte"
-    console.print(f"done: {score} on text it never saw, after {seconds:.0f} s of training")
+    whose = " with the averaged weights" if read.train.average is not None else ""
+    console.print(f"done: {score} on text it never saw{whose}, after {seconds:.0f} s of training")
     console.print(f"  run     {run.folder}\n  model   {run.model_dir}\n  report  {run.folder / 'report.html'}")

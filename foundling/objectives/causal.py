@@ -42,6 +42,8 @@ class Config(PartConfig):
     @field_validator("prefix", mode="before")
     @classmethod
     def _one_share(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("expected a share of each row such as 0.5, or [least, largest]")
         return (value, value) if isinstance(value, int | float) else value
 
     @field_validator("prefix")

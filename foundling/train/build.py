@@ -15,6 +15,7 @@ from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.data.rows import Samples
 from foundling.models.base import family_of
+from foundling.models.hub import find_model_dir, load_config
 from foundling.nn.attention import training_kernel
 from foundling.nn.init import place_
 from foundling.nn.ngrams import ngram_tables
@@ -201,6 +202,16 @@ def _lengths_differ(rows: Samples) -> bool:
     """Whether rows of this order have different lengths, so that micro-batches hold different numbers of tokens."""
     seen = [rows[sample] for sample in range(_LOOK_AT_ROWS)]
     return len({(len(row.tokens), row.num_tokens) for row in seen}) > 1
+
+
+def check(recipe: Recipe) -> None:
+    """UserError for what cannot be, as far as it can be told before any text is read."""
+    row_length, start = max(row_lengths_of(recipe)), recipe.model.start
+    config: Any = recipe.model.fields(1, row_length) if start is None else load_config(find_model_dir(start))
+    _check_lengths(config, row_length)
+    vectors = recipe.model.embeddings
+    if vectors is not None and not Path(vectors.path).is_file():
+        raise UserError("a file of word vectors must exist", got=vectors.path)
 
 
 def _check_lengths(config: Any, row_length: int) -> None:

@@ -8,7 +8,7 @@ from foundling.core.files import MANIFEST, write_json
 from foundling.models.hub import save_model
 from foundling.models.word2vec import Word2Vec, write_vectors
 from foundling.parallel.world import World
-from foundling.train.build import build, whole_model
+from foundling.train.build import build, check, whole_model
 from foundling.train.callbacks.base import Callback
 from foundling.train.callbacks.checkpoint import Checkpoint
 from foundling.train.callbacks.evaluate import Evaluate
@@ -38,6 +38,7 @@ class Pretraining:
     """What `session.run_recipe` asks of a kind of run."""
 
     def prepare(self, recipe: Recipe, folder: Path) -> Data:
+        check(recipe)
         return prepare(recipe, folder)
 
     def build(self, recipe: Recipe, data: Data, folder: Path, world: World, settings: Settings | None) -> Training:

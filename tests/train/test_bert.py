@@ -1,5 +1,6 @@
 """Encoders through the whole: recipe to model folder, rows of many lengths, exact resume, heads of a given model."""
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -184,6 +185,8 @@ def test_an_encoder_alone_gets_the_heads_that_the_objective_asks_for(
         both = pretrain(bert_recipe("both", **keys))
         assert "new, with initial values, for the given model has none: head.bias, head.dense.bias" in caplog.text
         assert "next.bias, next.weight" in caplog.text
+        assert re.search(r"loss [\d.]+ \(mlm [\d.]+, nsp [\d.]+\)", caplog.text), "the parts of what is minimised"
+        assert re.search(r"valid [\d.]+, \d+ % of pairs", caplog.text)
         caplog.clear()
         masked = pretrain(bert_recipe("masked", objective="mlm", **keys))
         assert "left out, for nothing here reads such a head: pooler.bias, pooler.weight" in caplog.text

@@ -85,10 +85,12 @@ def test_a_trial_that_went_on_is_one_that_never_stopped(recipe_file: Path) -> No
 
 def test_a_killed_search_goes_on(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
+    begun: list[dict[str, Any]] = []
     real = module._advance
 
     def advance(recipe: TuneRecipe, trial: Any, part: int) -> None:
         ran.append(trial.number)
+        begun.append(trial.settings)
         if len(ran) == 3:
             raise KeyboardInterrupt
         real(recipe, trial, part)
@@ -99,7 +101,8 @@ def test_a_killed_search_goes_on(recipe_file: Path, monkeypatch: pytest.MonkeyPa
         tune(given)
     monkeypatch.setattr(module, "_advance", real)
     outcome = tune(given)
-    assert len([trial for trial in outcome.trials if not trial.fault]) == 4
+    assert len([trial for trial in outcome.trials if not trial.fault]) == len(outcome.trials) == 4
+    assert all(trial.settings in [one.settings for one in outcome.trials] for trial in begun), "tried again"
     with pytest.raises(UserError, match="study of the same recipe and search"):
         tune(made(recipe_file, search={"optimizer.lr": {"choices": [1e-3]}}))
 

@@ -103,7 +103,8 @@ def _share(name: str, training: Training, tokens_per_second: float) -> dict[str,
 
 def _line(training: Training) -> str:
     found = training.metrics
-    parts = [f"loss {found['loss']:.2f}"]
+    of = [f"{k.removeprefix('train/loss_')} {v:.2f}" for k, v in found.items() if k.startswith("train/loss_")]
+    parts = [f"loss {found['loss']:.2f}" + (f" ({', '.join(of)})" if of else "")]
     if "train/tokens_per_second" in found:
         share = found.get("train/share_of_matmul_limit")
         of_limit = "" if share is None else f" ({100 * share:.0f} % of matmul)"
@@ -111,5 +112,9 @@ def _line(training: Training) -> str:
     if "valid/loss" in found:
         when = "" if found["valid_step"] == training.step else f" (step {found['valid_step']})"
         bits = found.get("valid/bits_per_byte")
-        parts.append(f"valid {found['valid/loss']:.3f}{when}" if bits is None else f"valid {bits:.3f} bpb{when}")
+        right = found.get("valid/next_accuracy")
+        beside = "" if right is None else f", {100 * right:.0f} % of pairs"
+        parts.append(
+            f"valid {found['valid/loss']:.3f}{beside}{when}" if bits is None else f"valid {bits:.3f} bpb{when}"
+        )
     return "  ".join(parts)
