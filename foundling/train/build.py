@@ -14,7 +14,6 @@ from torch import nn
 from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.data.rows import Samples
-from foundling.models.base import family_of
 from foundling.models.hub import find_model_dir, load_config
 from foundling.nn.attention import training_kernel
 from foundling.nn.init import place_
@@ -51,7 +50,6 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     recipe = _with_precision(recipe, config)
     with torch.device("meta"):
         model: Any = config.build()
-    _check_objective(recipe, config)
     if hasattr(model, "target_share"):
         model.target_share = len(rows[0].tokens) / rows[0].num_tokens
     assert isinstance(recipe.optimizer, OptimizerConfig)
@@ -158,14 +156,6 @@ def _with_precision(recipe: Recipe, config: Any) -> Recipe:
     if own is None or recipe.train.precision != "auto":
         return recipe
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": own})})
-
-
-def _check_objective(recipe: Recipe, config: Any) -> None:
-    if recipe.objective.kind not in config.objectives:
-        raise UserError(
-            f"objective must be one that a {family_of(config)} model can be trained by: {', '.join(config.objectives)}",
-            got=recipe.objective.kind,
-        )
 
 
 def _samples(

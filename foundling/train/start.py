@@ -29,9 +29,6 @@ def start_weights(recipe: Recipe, data: Data) -> Any:
         return None
     start = find_model_dir(recipe.model.start)
     model: Any = load_model(start)
-    family = family_of(model.config)
-    if recipe.model.family not in (None, family):
-        raise UserError(f"model.family must be that of model.from, {family}", got=recipe.model.family)
     if recipe.tokenizer is not None and recipe.tokenizer.extend:
         generator = torch.Generator().manual_seed(recipe.seed)
         model = extend_vocabulary(model, load_tokenizer(start), data.tokenizer, generator)

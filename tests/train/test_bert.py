@@ -204,8 +204,8 @@ def test_an_encoder_alone_gets_the_heads_that_the_objective_asks_for(
             "train.sequence_length must fit the model's positions; got 32 against max_positions 16",
         ),
         ({"model.size": {"layers": 1, "width": 16, "heads": 2, "math": "modern"}}, "neither pooler nor next-sentence"),
-        ({"objective": "causal"}, "one that a bert model can be trained by: mlm; got causal"),
-        ({"model.family": "gpt"}, "one that a gpt model can be trained by"),
+        ({"objective": "causal"}, r"trained by \(mlm\), since model.family is bert; got causal"),
+        ({"model.family": "gpt"}, r"trained by \(causal\), since model.family is gpt; got mlm"),
     ],
 )
 def test_faults_are_told(bert_recipe: Make, keys: dict[str, Any], told: str) -> None:

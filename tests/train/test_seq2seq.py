@@ -96,7 +96,7 @@ def test_without_sentinels_spans_are_refused_before_anything_is_trained(tiny_rec
 
 
 def test_a_causal_objective_is_refused(tiny_recipe: Make) -> None:
-    with pytest.raises(UserError, match="a seq2seq model can be trained by: seq2seq"):
+    with pytest.raises(UserError, match=r"trained by \(seq2seq\), since model.family is seq2seq"):
         pretrain(tiny_recipe(model=MODEL, objective={"kind": "causal"}))
 
 
