@@ -148,7 +148,8 @@ def settle(
     logger.info(
         "training: %s weights, %s steps of %s tokens in rows of %s (%s tokens, %.2f epochs), peak rate %g%s, %s%s",
         human(num_weights), f"{total_steps:,}", f"{settings.tokens_per_step:,.0f}",
-        " and ".join(dict.fromkeys(str(stretch.row_length) for stretch in settings.stretches)), human(num_tokens), epochs,
+        " and ".join(dict.fromkeys(str(stretch.row_length) for stretch in settings.stretches)),
+        human(num_tokens), epochs,
         settings.lr, "".join(f" ({name} {factor:g} times)" for name, factor in lr_factors.items()),
         settings.precision, ", compiled" if settings.compiled else "",
     )  # fmt: skip
