@@ -54,9 +54,10 @@ def main() -> None:
     depths, times = arguments.depth or [2, 4, 6], arguments.times or [0.5, 1.0, 2.0]
     table = []
     for depth in depths:
-        found = [run(arguments.data, depth, factor, arguments.tokens) for factor in times]
-        for one in found:
-            print(json.dumps(one), flush=True)
+        found = []
+        for factor in times:
+            found.append(run(arguments.data, depth, factor, arguments.tokens))
+            print(json.dumps(found[-1]), flush=True)
         first, best = found[0], min(one["bits_per_byte"] for one in found)
         cells = [f"**{b:.4f}**" if (b := one["bits_per_byte"]) == best else f"{b:.4f}" for one in found]
         rate = first["lr"] / first["times"]
