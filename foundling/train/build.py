@@ -194,13 +194,14 @@ def _lengths_differ(rows: Samples) -> bool:
     return len({(len(row.tokens), row.num_tokens) for row in seen}) > 1
 
 
-def check(recipe: Recipe) -> None:
-    """UserError for what cannot be, as far as it can be told before any text is read."""
+def check(recipe: Recipe, *, resumed: bool) -> None:
+    """UserError for what cannot be, as far as it can be told before any text is read. resumed: whether the run has
+    weights already."""
     row_length, start = max(row_lengths_of(recipe)), recipe.model.start
     config: Any = recipe.model.fields(1, row_length) if start is None else load_config(find_model_dir(start))
     _check_lengths(config, row_length)
     vectors = recipe.model.embeddings
-    if vectors is not None and not Path(vectors.path).is_file():
+    if vectors is not None and not resumed and not Path(vectors.path).is_file():
         raise UserError("a file of word vectors must exist", got=vectors.path)
 
 

@@ -299,7 +299,11 @@ def test_two_processes_find_what_one_does(
 ) -> None:
     """A threshold that the runs' own noise passes now and then."""
     guard = {"spike": spike, "threshold": 2.5, "window": 8, "limit": 100}
-    keys = {"train.length": "20 steps", "optimizer.lr": 1e-3, "train.guard": guard, "checkpoint.every": "2 steps"}
+    groups = [{"match": "embedding.weight", "lr": 1e-3}]
+    keys = {
+        "train.length": "20 steps", "optimizer.lr": 1e-3, "optimizer.groups": groups, "train.guard": guard,
+        "checkpoint.every": "2 steps",
+    }  # fmt: skip
     one = pretrain(tiny_recipe("one", **keys))
     recipe = tmp_path / "two.yaml"
     recipe.write_text(yaml.safe_dump(tiny_data("two", **keys)), encoding="utf-8")

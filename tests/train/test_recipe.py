@@ -99,7 +99,6 @@ def test_names_of_other_tools_lead_to_ours(where: str, key: str, ours: str) -> N
         ({"model": {"family": "gpt", "depth": 2, "ngrams": {"order": [2]}}}, "ngrams.order"),
         ({"objective": {"prefix": True}}, "objective.prefix: expected a share of each row such as 0.5"),
         ({"objective": {"kind": "mlm"}}, "trained by (causal), since model.family is gpt; got mlm"),
-        ({"schedule": {"warmup": 0.6, "decay": 0.6}}, "warmup and decay must not exceed the run together"),
         ({"tokenizer": None}, "tokenizer is missing"),
         ({"tokenizer": {}}, "expected a path, or a kind to train"),
         ({"corpus": {"train": []}}, "expected at least one source"),

@@ -102,7 +102,7 @@ def test_a_killed_search_goes_on(recipe_file: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(module, "_advance", real)
     outcome = tune(given)
     assert len([trial for trial in outcome.trials if not trial.fault]) == len(outcome.trials) == 4
-    assert all(trial.settings in [one.settings for one in outcome.trials] for trial in begun), "tried again"
+    assert all(settings in [trial.settings for trial in outcome.trials] for settings in begun), "tried again"
     with pytest.raises(UserError, match="study of the same recipe and search"):
         tune(made(recipe_file, search={"optimizer.lr": {"choices": [1e-3]}}))
 

@@ -1,9 +1,9 @@
 """Warm-up, stable, decay: the peak rate, then a straight line down over the last part (Hu et al. 2024,
 arXiv:2404.06395, section 4). One stable run serves runs of many lengths: only the decay differs."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from foundling.core.log import logger
 from foundling.core.units import Duration, length_of
@@ -18,15 +18,9 @@ class Config(ScheduleConfig):
     final: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the peak that would be reached one step after the last."""
 
-    @model_validator(mode="after")
-    def _adds_up(self) -> Self:
-        if self.warmup.unit == self.decay.unit == "share" and self.warmup.value + self.decay.value > 1 + 1e-9:
-            raise ValueError(f"warmup and decay must not exceed the run together; got {self.warmup} + {self.decay}")
-        return self
-
     def after_warmup(self, steps: int, total_steps: int, tokens_per_step: float) -> Schedule:
         wanted = self.decay.steps(tokens_per_step=tokens_per_step, steps_per_epoch=0, total_steps=total_steps)
-        if self.decay.unit != "share" and wanted > steps:
+        if wanted > steps > 1:
             logger.warning(
                 "schedule: the decay of %s steps is longer than what the warm-up leaves of the run (%s)",
                 f"{wanted:,}", f"{steps:,}",
