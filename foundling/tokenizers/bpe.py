@@ -13,7 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from foundling.core.errors import UserError
 from foundling.tokenizers._rules import QWEN2_PATTERN
 from foundling.tokenizers._text import TextStream, must_fill
-from foundling.tokenizers.base import Role, Tokenizer, TokenizerConfig, added, frame_pairs
+from foundling.tokenizers.base import Role, Tokenizer, TokenizerConfig, added
 
 _LONGEST_TOKEN = 64
 """Longest token in characters of the byte alphabet: rules of dashes and base64 would fill a vocabulary otherwise."""
@@ -66,5 +66,4 @@ class BytePairTrainer:
         )
         raw.train_from_iterator(TextStream(texts), trainer)
         must_fill(config.vocab_size, raw.get_vocab_size())
-        frame_pairs(raw, config.special)
         return Tokenizer(raw, config.special, kind="bpe")

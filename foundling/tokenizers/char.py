@@ -11,7 +11,7 @@ from foundling.core.errors import UserError
 from foundling.core.units import Count
 from foundling.tokenizers._rules import CHARACTER_PATTERN
 from foundling.tokenizers._text import TextStream, frequent, must_fill
-from foundling.tokenizers.base import Role, Tokenizer, TokenizerConfig, added, frame_pairs
+from foundling.tokenizers.base import Role, Tokenizer, TokenizerConfig, added
 
 
 class Config(TokenizerConfig):
@@ -53,5 +53,4 @@ class CharacterTrainer:
         raw.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(CHARACTER_PATTERN), "isolated")
         raw.decoder = decoders.Fuse()
         raw.add_special_tokens(added(reserved))
-        frame_pairs(raw, config.special)
         return Tokenizer(raw, config.special, kind="char")

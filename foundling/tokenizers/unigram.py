@@ -20,7 +20,7 @@ from foundling.core.errors import UserError
 from foundling.tokenizers._lattice import Lattice
 from foundling.tokenizers._rules import NUMBERS_AND_LINES
 from foundling.tokenizers._text import TextStream, frequent, must_fill
-from foundling.tokenizers.base import Role, Tokenizer, TokenizerConfig, added, frame_pairs
+from foundling.tokenizers.base import Role, Tokenizer, TokenizerConfig, added
 
 _BYTE_SCORE, _SPECIAL_SCORE = -1000.0, -10_000.0
 """Log probabilities that lose to any spelling: `<0x41>` or `<s>` in a text is read as characters, never as the token.
@@ -114,7 +114,6 @@ class UnigramTrainer:
         raw.pre_tokenizer = pre_tokenizer()
         raw.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
         raw.add_special_tokens(added(config.reserved))
-        frame_pairs(raw, config.special)
         return Tokenizer(raw, config.special, kind="unigram")
 
 

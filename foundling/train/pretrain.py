@@ -38,7 +38,7 @@ class Pretraining:
     """What `session.run_recipe` asks of a kind of run."""
 
     def prepare(self, recipe: Recipe, folder: Path) -> Data:
-        check(recipe, resumed=bool(checkpoints(folder)))
+        check(recipe, resumed=bool(checkpoints(recipe.folder)))
         return prepare(recipe, folder)
 
     def build(self, recipe: Recipe, data: Data, folder: Path, world: World, settings: Settings | None) -> Training:

@@ -89,7 +89,8 @@ def _study(recipe: TuneRecipe) -> Any:
     if own:  # what a killed process left behind; in a shared storage others may be at work
         for one in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             study.tell(one.number, state=optuna.trial.TrialState.FAIL)
-            study.enqueue_trial(one.params)  # its settings are tried again, before new ones
+            if not one.user_attrs.get("again"):  # its settings are tried again, before new ones; once
+                study.enqueue_trial(one.params, user_attrs={"again": True})
             shutil.rmtree(recipe.folder / f"trial-{one.number:04d}", ignore_errors=True)
     return study
 

@@ -87,5 +87,5 @@ def test_a_schedule_longer_than_the_run_is_told(caplog: pytest.LogCaptureFixture
     schedule("cosine", warmup="100 steps")
     assert "the warm-up of 100 steps is not shorter than the run (100)" in caplog.text
     caplog.clear()
-    schedule("wsd", warmup=0.2, decay=0.81)
-    assert "the decay of 81 steps is longer than what the warm-up leaves of the run (80)" in caplog.text
+    schedule("wsd", warmup=0.2, decay=0.82)
+    assert "the decay of 82 steps is longer than what the warm-up leaves of the run (80)" in caplog.text

@@ -1,20 +1,17 @@
 """Laws of each kind of tokenizer."""
 
 import random
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tokenizers
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from foundling.core.errors import UserError
 from foundling.tokenizers._pieces import cutting_rule
-from foundling.tokenizers.base import Role, SpecialTokens, Tokenizer
+from foundling.tokenizers.base import SpecialTokens, Tokenizer
 from foundling.tokenizers.bpe import Config as Bpe
 from foundling.tokenizers.char import Config as Char
 from foundling.tokenizers.unigram import Config as Unigram
@@ -160,18 +157,6 @@ def test_special_tokens_in_a_text_are_text_unless_asked() -> None:
     assert bpe.eos_id in bpe.encode("a<|endoftext|>b", special=True)
     framed = wordpiece.encode("the fox", special=True)
     assert framed == [wordpiece.cls_id, *wordpiece.encode("the fox"), wordpiece.sep_id]
-
-
-@pytest.mark.parametrize("config", [Bpe, Unigram, Char])
-def test_tokens_that_frame_a_text_do_so_in_other_tools(config: Any, tmp_path: Path) -> None:
-    marks: dict[Role, str] = {"cls": "[CLS]", "sep": "[SEP]"}
-    tokenizer = config(vocab_size=0 if config is Char else 430, special_tokens=marks).build().train(texts())
-    tokenizer.save(tmp_path / "tokenizer")
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
-    first, second, cls, sep = tokenizer.encode("the"), tokenizer.encode("fox"), tokenizer.cls_id, tokenizer.sep_id
-    assert theirs("the")["input_ids"] == [cls, *first, sep]
-    assert theirs("the", "fox")["input_ids"] == [cls, *first, sep, *second, sep]
-    assert tokenizer.encode("the") == first, "rows are framed by who makes them"
 
 
 def test_digits_stand_alone() -> None:

@@ -20,7 +20,7 @@ class Config(ScheduleConfig):
 
     def after_warmup(self, steps: int, total_steps: int, tokens_per_step: float) -> Schedule:
         wanted = self.decay.steps(tokens_per_step=tokens_per_step, steps_per_epoch=0, total_steps=total_steps)
-        if wanted > steps > 1:
+        if wanted > steps + 1 > 2:  # shares are rounded each by itself
             logger.warning(
                 "schedule: the decay of %s steps is longer than what the warm-up leaves of the run (%s)",
                 f"{wanted:,}", f"{steps:,}",
