@@ -185,19 +185,25 @@ def _show(report: "Report") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    def table(name_width: int) -> Table:
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for number, column in enumerate(report.columns):
+            if number == 0:
+                made.add_column(column, width=name_width, overflow="fold")
+            else:
+                made.add_column(column, justify="right", no_wrap=True)
+        for number, row in enumerate(report.rows):
+            to_total = len(report.rows) - 1 - number if report.has_total else -1
+            made.add_row(*map(Text, row), style="bold" if to_total == 0 else "", end_section=to_total == 1)
+        return made
+
     console = Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, column in enumerate(report.columns):
-        if number == 0 and console.is_terminal:  # in a narrow terminal names are broken, and no figure is cut
-            longest = max((len(row[0]) for row in report.rows), default=0)
-            table.add_column(column, overflow="fold", min_width=min(longest, _LEAST_NAME))
-        else:
-            table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
-    for number, row in enumerate(report.rows):
-        to_total = len(report.rows) - 1 - number if report.has_total else -1
-        table.add_row(*(Text(cell) for cell in row), style="bold" if to_total == 0 else "", end_section=to_total == 1)
-    needed = console.measure(table, options=console.options.update(width=10_000))
-    console.width = max(needed.minimum, console.width) if console.is_terminal else needed.maximum
-    console.print(table, crop=False, soft_wrap=False)
+    longest = max(len(name) for name in (report.columns[0], *(row[0] for row in report.rows)))
+    needed = console.measure(table(longest), options=console.options.update(width=10_000)).maximum
+    # in a narrow terminal names are broken, and no figure is cut; what is no terminal gets whole lines
+    over = max(0, needed - console.width) if console.is_terminal else 0
+    name_width = max(min(longest, _LEAST_NAME), longest - over)
+    console.width = max(console.width, needed - (longest - name_width))
+    console.print(table(name_width), crop=False, soft_wrap=False)
     for note in report.notes:
         console.print(Text(note, style="dim"), soft_wrap=True)

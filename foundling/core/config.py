@@ -88,15 +88,16 @@ def _keys(cls: type[BaseModel]) -> list[str]:
 
 
 _NONE_NEAR = "known keys: "
+_ELSEWHERE = "; elsewhere there is "
 
 
 def _named(cls: type[BaseModel], error: Any) -> InitErrorDetails:
     location, key = error["loc"], str(error["loc"][-1]) if error["loc"] else ""
-    own = ".".join(map(str, location))
     if error["type"] == "unknown_key" and error["msg"].startswith(f"unknown key; {_NONE_NEAR}"):
-        at = [path for path in _below(cls, key) if path != own]  # a part's key that another part of its kind has
-        hint = f"there is {' and '.join(at)}" if at else error["msg"].removeprefix("unknown key; ")
-        custom = PydanticCustomError("unknown_key", "unknown key; {hint}", {"hint": hint})
+        # from a level below; paths are told from the outermost one, which is the last to come by
+        known = error["msg"].removeprefix("unknown key; ").split(_ELSEWHERE)[0]
+        own = ".".join(map(str, location))  # which another part of its kind may have
+        custom = PydanticCustomError("unknown_key", "unknown key; {hint}", {"hint": known + _elsewhere(cls, key, own)})
         return InitErrorDetails(type=custom, loc=location, input=error["input"])
     if error["type"] != "extra_forbidden" or len(location) != 1:
         message = error["msg"].removeprefix("Value error, ")
@@ -106,14 +107,18 @@ def _named(cls: type[BaseModel], error: Any) -> InitErrorDetails:
     near = nearest(key, known)
     if key in _other_names():
         hint = f"here it is called {_other_names()[key]}"
-    elif at := _below(cls, key):
-        hint = f"there is {' and '.join(at)}"
-    elif near:
+    elif near and not _below(cls, key):
         hint = f"did you mean {near!r}?"
     else:
-        hint = f"{_NONE_NEAR}{', '.join(known)}"
+        hint = f"{_NONE_NEAR}{', '.join(known)}{_elsewhere(cls, key, key)}"
     custom = PydanticCustomError("unknown_key", "unknown key; {hint}", {"hint": hint})
     return InitErrorDetails(type=custom, loc=location, input=error["input"])
+
+
+def _elsewhere(cls: type[BaseModel], key: str, own: str) -> str:
+    """What is to be said of paths that end in a key. own: where it was found unknown."""
+    at = [path for path in _below(cls, key) if path != own]
+    return _ELSEWHERE + " and ".join(at) if at else ""
 
 
 def _below(cls: type[BaseModel], key: str) -> list[str]:

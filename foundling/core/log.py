@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -32,6 +33,12 @@ def setup(level: str = "INFO") -> None:
     if not logger.handlers:
         logger.addHandler(_ConsoleHandler())
         logger.propagate = False
+
+
+@cache
+def warn_once(text: str) -> None:
+    """A warning that several parts of one process may come to."""
+    logger.warning("%s", text)
 
 
 class Sink(Protocol):

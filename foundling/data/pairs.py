@@ -10,13 +10,12 @@ and many rows of a step have the same length (which attention likes).
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol
 
 import numpy as np
 
 from foundling.core.errors import UserError
-from foundling.core.log import logger
+from foundling.core.log import warn_once
 from foundling.data.order import Order, Weights
 from foundling.data.rows import Row, Stream
 
@@ -215,7 +214,7 @@ class Pairs:
 
     def _must_have_sentences(self, what: str) -> None:
         if self._marks.sentence_end_V is None:
-            _warn(
+            warn_once(
                 f"objective.next: {what} cuts segments anywhere, within sentences too: the tokenizer has no token that "
                 "ends a sentence"
             )
@@ -228,7 +227,7 @@ class Pairs:
                 several += len(self._cuts(stream.read(start, min(length, _LOOK_AT_TOKENS)))) > 0
         if several:
             if several < looked / 2:
-                _warn(
+                warn_once(
                     f"objective.next: {what} asks whether one sentence follows another, and {looked - several:,} of "
                     f"{looked:,} documents looked at have one alone, which is cut in two; join lines that belong "
                     "together into one document"
@@ -319,12 +318,6 @@ class Pairs:
         low = max(0, first - _LOOK_AT_TOKENS)
         behind = self._cuts(stream.read(start + low, first - low + 1))
         return low + int(behind[-1]) if len(behind) else 0
-
-
-@cache
-def _warn(text: str) -> None:
-    """Once: samples are made for training and for validation."""
-    logger.warning("%s", text)
 
 
 def _must_hold(row_length: int, least: int) -> None:

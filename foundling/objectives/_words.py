@@ -54,7 +54,7 @@ def word_starts(tokenizer: Tokenizer) -> Starts:
     if mark is not None:
         texts = [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
         marked |= np.array([_stands_alone(text) for text in texts])
-        apart = np.array([bool(text) and all(map(_is_no_letter, text)) for text in texts])
+        apart = np.array([bool(text.strip(" ")) and all(map(_is_no_letter, text)) for text in texts])
     if not marked.any():
         raise UserError(
             "masking words or spans needs a tokenizer that marks them (wordpiece, unigram, or byte-level bpe)",

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
-from foundling.core.log import logger
+from foundling.core.log import warn_once
 from foundling.data.batch import Batch
 from foundling.data.order import Weights
 from foundling.data.pairs import Marks, Pairs, Segments, generator
@@ -110,10 +110,10 @@ class Mlm:
     def samples(self, streams: Sequence[Any], weights: Weights | None, *, row_length: int, seed: int) -> Samples:
         """Pieces of documents, or pairs of pieces where a question is asked; see data/pairs.py."""
         if self._config.mask_rate * row_length < 1:
-            logger.warning(
-                "objective.mask_rate %g asks for less than one token of a row of %d: one is predicted in each",
-                self._config.mask_rate, row_length,
-            )  # fmt: skip
+            warn_once(
+                f"objective.mask_rate {self._config.mask_rate:g} asks for less than one token of a row of "
+                f"{row_length}: one is predicted in each"
+            )
         if self._next is None:
             return Segments(streams, weights, row_length=row_length, seed=seed, marks=self._marks)
         question = self._next.build()

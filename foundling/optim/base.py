@@ -59,8 +59,8 @@ class OptimizerConfig(PartConfig):
     """Whether its steps have the size of their rate, so that a model's multiples of rates hold for it."""
 
     lr: Annotated[float, Field(gt=0)] | None = None
-    """Peak learning rate; None: the model's own, derived from its depth and width. What a first training takes at a
-    multiple of it (a decoder's embedding: 8 times) is told, and is so whatever the rate; a group says otherwise."""
+    """Peak learning rate; None: the model's own, derived from its depth and width. What pretraining from initial values
+    takes at a multiple of it (a decoder's embedding: 8 times), at any rate, is told; a group says otherwise."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """Decoupled weight decay of matrices; vectors (norms, biases) have none unless a group says so."""
     groups: tuple[Group, ...] = ()
@@ -83,6 +83,14 @@ class OptimizerConfig(PartConfig):
         """Itself with the rates that it leaves open."""
         lr = rounded(self.default_lr(adamw_lr, width)) if self.lr is None else self.lr
         return self.model_copy(update={"lr": lr})
+
+    def other_rates(self, lr: float, factors: Mapping[str, float]) -> dict[str, float]:
+        """The peak rates of what learns at a multiple, by name pattern; a group's own rate stands instead."""
+        found = {}
+        for pattern, factor in factors.items():
+            own = (g.lr for g in self.groups if g.lr is not None and fnmatch.fnmatch(pattern, g.match))
+            found[pattern] = next(own, rounded(factor * self.lr_of(False, lr)))
+        return found
 
     def lr_of(self, hidden: bool, lr: float) -> float:
         """The rate of a parameter that no group gives one. hidden: it is a matrix between hidden states."""

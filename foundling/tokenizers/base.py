@@ -17,7 +17,6 @@ import numpy as np
 import tokenizers
 from annotated_types import Ge
 from pydantic import Field
-from tokenizers import processors
 
 from foundling.core.config import PartConfig
 from foundling.core.errors import UserError
@@ -95,19 +94,6 @@ class TokenizerConfig(PartConfig):
 def added(tokens: list[str]) -> list[tokenizers.AddedToken]:
     """Special tokens for the library: found before normalization."""
     return [tokenizers.AddedToken(token, special=True, normalized=False) for token in tokens]
-
-
-def frame_pairs(raw: tokenizers.Tokenizer, special: SpecialTokens) -> None:
-    """Where there are the tokens that BERT's rows begin and end with: how other tools put them around a text or two
-    (Devlin et al. 2019, section 3), so that what they feed a written model is what it was trained on."""
-    cls, sep = special.by_role.get("cls"), special.by_role.get("sep")
-    if cls is None or sep is None:
-        return
-    raw.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {sep}",
-        pair=f"{cls} $A {sep} $B:1 {sep}:1",
-        special_tokens=[(token, raw.token_to_id(token)) for token in dict.fromkeys([cls, sep])],
-    )
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from typing import Annotated
 
 import tokenizers
 from annotated_types import Ge, Gt, Le
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from foundling.core.errors import UserError
 from foundling.core.log import logger
 from foundling.tokenizers._text import TextStream, frequent, must_fill, visible
-from foundling.tokenizers.base import Role, Tokenizer, TokenizerConfig, added, frame_pairs
+from foundling.tokenizers.base import Role, Tokenizer, TokenizerConfig, added
 
 
 class Config(TokenizerConfig):
@@ -123,12 +123,16 @@ class WordPieceTrainer:
 
     def _tokenizer(self, tokens: list[str]) -> Tokenizer:
         special = self.config.special
-        unk = special.by_role["unk"]
+        unk, cls, sep = special.by_role["unk"], special.by_role["cls"], special.by_role["sep"]
         vocabulary = {token: i for i, token in enumerate(tokens)}
         raw = self._raw(models.WordPiece(vocabulary, unk_token=unk, max_input_chars_per_word=100))
         raw.decoder = decoders.WordPiece(prefix="##")
         raw.add_special_tokens(added(self.config.reserved))
-        frame_pairs(raw, special)
+        raw.post_processor = processors.TemplateProcessing(
+            single=f"{cls} $A {sep}",
+            pair=f"{cls} $A {sep} $B:1 {sep}:1",
+            special_tokens=[(cls, vocabulary[cls]), (sep, vocabulary[sep])],
+        )
         return Tokenizer(raw, special, kind="wordpiece")
 
 

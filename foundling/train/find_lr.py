@@ -94,9 +94,6 @@ def find_lr(recipe: Any, kind: Kind) -> LrRange | None:
     recipe = recipe.model_copy(update={"out": str(folder), "train": train})
     world = enter(recipe)
     data = prepare_once(recipe, kind, folder / "data", world)
-    if recipe.optimizer.lr is None:  # as with optimizer.lr=RATE, which is how the rate will be used
-        lr = kind.build(recipe, data, folder, world, None).settings.lr
-        recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"lr": lr})})
     training = kind.build(recipe, data, folder, world, None)
     rising = _Rising()
     try:

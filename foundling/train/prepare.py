@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -24,8 +25,8 @@ from foundling.tokenizers.train import train_tokenizer
 from foundling.train.corpus_recipe import Corpus as CorpusRecipe
 from foundling.train.recipe import Recipe
 
-_LOOKED_AT_TOKENS = 1_000_000
-"""Tokens of each source in which those are counted that the tokenizer does not know."""
+_LOOKED_AT_DOCUMENTS = 256
+"""Documents of each source in which tokens are counted that a given tokenizer does not know."""
 _MANY_UNKNOWN, _MOST_UNKNOWN = 0.01, 0.5
 """Shares of them from which on they are told, and are a fault."""
 
@@ -64,6 +65,8 @@ def prepare(recipe: Recipe, folder: Path) -> Data:
     corpora = [open_or_build(s.path, folder, f"corpus-{i}", recipe) for i, s in enumerate(recipe.corpus.train)]
     tokenizer, tokenizer_dir = _tokenizer(recipe, folder, corpora)
     recipe.objective.build(tokenizer)  # what it asks of a tokenizer is told before all text is tokenized
+    if recipe.tokenizer is None or recipe.tokenizer.train is None:  # one trained here knows what it was asked to
+        _must_know(tokenizer, corpora, [s.path for s in recipe.corpus.train])
     tag: Tag = "domain" if recipe.corpus.mix == "domain" else "source"
     stores = [store_of(corpus, tokenizer, folder / f"tokens-{i}", tag) for i, corpus in enumerate(corpora)]
     paths = _names([s.path for s in recipe.corpus.train])
@@ -152,25 +155,26 @@ def _tell(corpora: list[Corpus], tokenizer: Tokenizer, stores: list[TokenStore])
     per_token = num_bytes / max(1, sum(tokens.values()))
     logger.info("tokenizer: %s, %s tokens, %.2f bytes a token", tokenizer.kind, f"{tokenizer.vocab_size:,}", per_token)
     logger.info("tokens: %s to train on, %s held back", human(tokens["train"]), human(tokens["valid"]))
-    _tell_unknown(tokenizer, [store.split("train") for store in stores])
 
 
-def _tell_unknown(tokenizer: Tokenizer, streams: list[TokenStream]) -> None:
-    """Warns of text that the tokenizer does not know; UserError: it knows hardly anything of it."""
-    for stream in streams:
-        found = stream.read(0, min(stream.num_tokens, _LOOKED_AT_TOKENS))
+def _must_know(tokenizer: Tokenizer, corpora: list[Corpus], paths: list[str]) -> None:
+    """Warns of text that a given tokenizer does not know, before all of it is tokenized; UserError: it knows hardly
+    anything of it."""
+    for corpus, path in zip(corpora, paths, strict=True):
+        texts = [document.text for document in islice(corpus.documents("train"), _LOOKED_AT_DOCUMENTS)]
+        found = np.concatenate([*tokenizer.encode_batch(texts), np.empty(0, np.int64)])
         share = float(tokenizer.unknown(found).mean()) if len(found) else 0.0
         if share > _MOST_UNKNOWN:
             raise UserError(
-                "the tokenizer must know the text that it cuts",
-                got=f"{share:.0%} unknown tokens in a source",
-                do="train one on this text (tokenizer.kind), or take the one that belongs to it",
+                f"the tokenizer must know the text that it cuts, {path}",
+                got=f"{share:.0%} unknown tokens in its first documents",
+                do="take the tokenizer that belongs to it, or train one (tokenizer.kind)",
             )
         if share > _MANY_UNKNOWN:
             logger.warning(
-                "tokenizer: %.1f %% of a source's tokens are unknown to it, and what they stand for is not learnt",
-                100 * share,
-            )
+                "tokenizer: %.1f %% of the tokens of %s are unknown to it, and what they stand for is not learnt",
+                100 * share, path,
+            )  # fmt: skip
 
 
 def _size(corpus: Corpus) -> tuple[int, int]:

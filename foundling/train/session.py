@@ -34,6 +34,9 @@ _FREE_ON_RESUME = (
 _BOUND_ON_RESUME = ("evaluate.metric", "evaluate.examples")
 """But for these, by which the weights that are kept were chosen."""
 
+_TRAINING = 2
+"""Raised wherever the same recipe and data come to learn something else than before: then no run is gone on with."""
+
 
 class Kind(Protocol):
     """What differs between kinds of runs."""
@@ -65,7 +68,7 @@ def run_recipe(recipe: Any, kind: Kind, *, resume: bool, share: float = 1.0, dat
     _refuse_mixing(folder, resume)
     checkpoint = newest_checkpoint(folder) if resume else None
     state = None if checkpoint is None else _whole_state(checkpoint)
-    identity: dict[str, Any] = {"recipe": resolved(recipe)}
+    identity: dict[str, Any] = {"recipe": resolved(recipe), "training": _TRAINING}
     _must_match(state, identity)
     world = enter(recipe)
     data = prepare_once(recipe, kind, data_folder or folder, world)
@@ -167,12 +170,18 @@ def _must_match(state: dict[str, Any] | None, identity: dict[str, Any]) -> None:
     """A resumed run must be the same run: the same recipe where it matters, the same data, the same tokenizer."""
     if state is None:
         return
+    if state.get("training", 1) != identity["training"]:
+        raise UserError(
+            "--resume must continue a run of a version that trains alike",
+            got="one that was begun by another, with other rates, masks or pairs",
+            do="go on with that version, or start a new run with another out=DIR",
+        )
     # a rewind goes back to a checkpoint, so how often they are written decides what is learnt
     rewinds = "rewind" in identity["recipe"]["train"]["guard"].values()
     free = tuple("checkpoint.keep" if rewinds and key == "checkpoint." else key for key in _FREE_ON_RESUME)
     found = [
         line
-        for key in identity
+        for key in sorted(identity.keys() - {"training"})
         for line in differences(state[key], identity[key], "" if key == "recipe" else key)
         if line.startswith(_BOUND_ON_RESUME) or not line.startswith(free)
     ]

@@ -143,6 +143,9 @@ def settle(
         compiled=_compiled(recipe, seconds, precision.name, device),
         phases=_phases(recipe, shapes, total_steps, data_size, device),
     )
+    assert isinstance(recipe.optimizer, OptimizerConfig)
+    rates = recipe.optimizer.with_rates(dial.default_lr(width, goes_on=recipe.model.start is not None), width)
+    others = rates.other_rates(settings.lr, lr_factors)
     num_tokens = settings.tokens_at(total_steps)
     epochs = num_tokens / (rows.num_rows * row_length)
     logger.info(
@@ -150,7 +153,7 @@ def settle(
         human(num_weights), f"{total_steps:,}", f"{settings.tokens_per_step:,.0f}",
         " and ".join(dict.fromkeys(str(stretch.row_length) for stretch in settings.stretches)),
         human(num_tokens), epochs,
-        settings.lr, "".join(f" ({name} {factor:g} times)" for name, factor in lr_factors.items()),
+        settings.lr, "".join(f" ({name} {rate:g})" for name, rate in others.items()),
         settings.precision, ", compiled" if settings.compiled else "",
     )  # fmt: skip
     if recipe.train.length is None and epochs > _MANY_EPOCHS:

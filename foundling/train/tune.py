@@ -44,7 +44,7 @@ def tune(recipe: TuneRecipe) -> Outcome:
     bracket = recipe.halving.bracket if recipe.halving else 1
     while (left := recipe.trials - len(_told(study))) > 0:
         _run_bracket(recipe, study, min(bracket, left))
-    trials = [_as_trial(one) for one in _told(study) if one.state.is_finished()]
+    trials = [Trial(**one.user_attrs["trial"]) for one in _told(study) if one.state.is_finished()]
     whole = [trial for trial in trials if trial.whole and math.isfinite(trial.value)]
     at_work = sum(one.state.name == "RUNNING" for one in study.get_trials(deepcopy=False))
     if not whole and at_work:
@@ -227,11 +227,6 @@ def verdict_of(best: Sequence[float], default: Sequence[float]) -> str:
     if abs(gain) <= bound * error:
         return "noise"
     return "better" if gain > 0 else "worse"
-
-
-def _as_trial(one: Any) -> Trial:
-    found = one.user_attrs.get("trial")
-    return Trial(**found) if found else Trial(one.number, dict(one.params), fault="it was cut off")
 
 
 def _write(recipe: TuneRecipe, outcome: Outcome) -> None:

@@ -15,6 +15,9 @@ from foundling.models.gpt import Config, Gpt
 from foundling.models.hub import format_for, load_config, load_model, save_model
 from foundling.models.hub._weights import SAFETENSORS
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy
+from foundling.tokenizers.base import Role
+from foundling.tokenizers.char import Config as Char
+from foundling.tokenizers.wordpiece import Config as WordPiece
 from tests.tiny import tiny_model
 
 transformers = pytest.importorskip("transformers")
@@ -360,3 +363,16 @@ def test_the_card_names_the_class_that_reads_all_and_draws_nothing(
     assert f'model = {named}.from_pretrained("PATH"{given})' in card
     _, told = getattr(transformers, named).from_pretrained(tmp_path / "model", output_loading_info=True, **arguments)
     assert not told["missing_keys"]
+
+
+def test_a_tokenizer_that_frames_no_text_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    marks: dict[Role, str] = {"cls": "[CLS]", "sep": "[SEP]"}
+    text = ["a b c d e f g h"] * 20
+    framing = WordPiece(vocab_size=21).build().train(text)
+    bare = Char(special_tokens=marks).build().train(text)
+    for number, (family, tokenizer, told) in enumerate(
+        [("bert", framing, ""), ("bert", bare, "put [CLS] before a text and [SEP] behind"), ("gpt", bare, "")]
+    ):
+        caplog.clear()
+        save_model(tiny_model(family, tokenizer.vocab_size), tmp_path / str(number), tokenizer=tokenizer)
+        assert (told in caplog.text) if told else not caplog.text, (family, caplog.text)

@@ -11,6 +11,7 @@ from foundling.core.errors import UserError
 from foundling.optim import adam, adamw
 from foundling.optim.adamw import Config
 from foundling.optim.base import Group, Optimizer, sum_of_squares
+from foundling.optim.muon import Config as Muon
 
 
 def net(seed: int = 0) -> nn.Sequential:
@@ -320,3 +321,14 @@ def test_multiples_of_the_rate_hold_where_no_group_gives_a_rate() -> None:
     assert found["0.weight"] == (pytest.approx(0.8), 0.5)
     assert found["2.weight"][0] == 0.7
     assert found["3.weight"][0] == 0.1
+
+
+def test_rates_that_are_told_are_those_that_are_taken() -> None:
+    factors = {"0.weight": 8.0, "2.weight": 4.0}
+    adamw = Config(lr=0.1, groups=(Group(match="2.*", lr=0.7),))
+    muon = Muon(lr=0.5).with_rates(0.001, 64)
+    assert adamw.other_rates(0.1, factors) == {"0.weight": 0.8, "2.weight": 0.7}
+    assert muon.other_rates(0.5, factors) == {"0.weight": 0.008, "2.weight": 0.004}
+    optimizer = Optimizer(net().named_parameters(), adamw, 0.1, compiled=False, lr_factors=factors)
+    found = {slot.name: slot.lr for slot in optimizer.slots}
+    assert {name: found[name] for name in factors} == pytest.approx(adamw.other_rates(0.1, factors))

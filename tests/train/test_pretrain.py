@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from foundling.core.errors import UserError
-from foundling.train import loop, machine, settings
+from foundling.tokenizers.char import Config as CharConfig
+from foundling.train import loop, machine, prepare, session, settings
 from foundling.train import pretrain as pretrain_module
 from foundling.train.callbacks.evaluate import validation_rows
 from foundling.train.pretrain import pretrain
@@ -296,3 +297,28 @@ def test_averaged_weights_are_what_a_run_gives_and_a_resume_is_exact(
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     written = [load_file(run.model_dir / "model.safetensors") for run in (whole, resumed)]
     assert all(torch.equal(tensor, written[1][name]) for name, tensor in written[0].items())
+
+
+def test_a_run_of_a_version_that_trains_otherwise_is_not_gone_on_with(
+    tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_TRAINING", session._TRAINING - 1)
+        pretrain(tiny_recipe())
+    with pytest.raises(UserError, match="must continue a run of a version that trains alike"):
+        pretrain(tiny_recipe(), resume=True)
+
+
+def test_a_tokenizer_of_other_text_is_told_before_the_text_is_tokenized(
+    tiny_recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(prepare, "store_of", lambda *_: pytest.fail("text was tokenized"))
+    of_others = CharConfig(kind="char").build().train(["海上生明月"])
+    of_others.save(tmp_path / "others")
+    with pytest.raises(UserError, match=r"must know the text that it cuts, .*got 100% unknown tokens"):
+        pretrain(tiny_recipe(tokenizer={"path": str(tmp_path / "others")}))
+    most = CharConfig(kind="char").build().train(["".join(chr(n) for n in range(32, 127) if chr(n) != "e")])
+    most.save(tmp_path / "most")
+    with pytest.raises(pytest.fail.Exception):
+        pretrain(tiny_recipe("other", tokenizer={"path": str(tmp_path / "most")}))
+    assert "are unknown to it, and what they stand for is not learnt" in caplog.text

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from foundling.core.config import resolved
 from foundling.core.errors import UserError
 from foundling.core.files import whole_folder, write_json, write_manifest, write_text
+from foundling.core.log import logger
 from foundling.core.registry import load_part, part_names
 from foundling.data.batch import rows_batch
+from foundling.models.base import family_of
 from foundling.models.hub._card import GENERATES, model_card
 from foundling.models.hub._load import CONFIG_FILE, FOLDER, load_model
 from foundling.models.hub._weights import write_weights
@@ -68,6 +70,8 @@ def save_model(
             f"a model of {config.vocab_size} ids must have a tokenizer of at most as many",
             got=f"one of {tokenizer.vocab_size}",
         )
+    if tokenizer is not None:
+        _tell_frame(config, tokenizer)
     source = dict(weights) if weights is not None else {k: v.detach() for k, v in model.named_parameters()}
     tensors = {form.file_name(config, k): v for k, v in _theirs(form.weights(config), source, dtype).items()}
     written = dtype or next(iter(source.values())).dtype
@@ -99,6 +103,22 @@ def save_model(
             inputs={**({"tokenizer": tokenizer.sha256} if tokenizer else {}), **(inputs or {})},
             counts={"parameters": num_parameters},
         )
+
+
+def _tell_frame(config: Any, tokenizer: Tokenizer) -> None:
+    """Warns where other tools, which frame texts as the tokenizer says, would not feed a model what it learnt from."""
+    family, is_task = (config.family, True) if hasattr(config, "head") else (family_of(config), False)
+    if not (family == "bert" or (family == "xlnet" and is_task)) or tokenizer.cls_id is None:
+        return
+    text, framed = tokenizer.encode("a"), tokenizer.encode("a", special=True)
+    cls, sep = [tokenizer.cls_id], [tokenizer.sep_id]
+    wanted = [*cls, *text, *sep] if family == "bert" else [*text, *sep, *cls]
+    if framed != wanted:
+        first, second = ("before", "behind") if family == "bert" else ("behind all", "behind each")
+        logger.warning(
+            "the tokenizer does not frame texts by itself: with transformers put %s %s a text and %s %s it",
+            tokenizer.special.by_role["cls"], first, tokenizer.special.by_role.get("sep", "sep"), second,
+        )  # fmt: skip
 
 
 def _described(form: Format, config: Any, tokenizer: Tokenizer | None, written: torch.dtype) -> dict[str, Any]:
