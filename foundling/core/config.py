@@ -88,16 +88,15 @@ def _keys(cls: type[BaseModel]) -> list[str]:
 
 
 _NONE_NEAR = "known keys: "
-_ELSEWHERE = "; elsewhere there is "
 
 
 def _named(cls: type[BaseModel], error: Any) -> InitErrorDetails:
     location, key = error["loc"], str(error["loc"][-1]) if error["loc"] else ""
-    if error["type"] == "unknown_key" and error["msg"].startswith(f"unknown key; {_NONE_NEAR}"):
+    if error["type"] == "unknown_key" and _NONE_NEAR in error["msg"]:
         # from a level below; paths are told from the outermost one, which is the last to come by
-        known = error["msg"].removeprefix("unknown key; ").split(_ELSEWHERE)[0]
+        known = error["msg"][error["msg"].index(_NONE_NEAR) :]
         own = ".".join(map(str, location))  # which another part of its kind may have
-        custom = PydanticCustomError("unknown_key", "unknown key; {hint}", {"hint": known + _elsewhere(cls, key, own)})
+        custom = PydanticCustomError("unknown_key", "unknown key; {hint}", {"hint": _elsewhere(cls, key, own) + known})
         return InitErrorDetails(type=custom, loc=location, input=error["input"])
     if error["type"] != "extra_forbidden" or len(location) != 1:
         message = error["msg"].removeprefix("Value error, ")
@@ -110,7 +109,7 @@ def _named(cls: type[BaseModel], error: Any) -> InitErrorDetails:
     elif near and not _below(cls, key):
         hint = f"did you mean {near!r}?"
     else:
-        hint = f"{_NONE_NEAR}{', '.join(known)}{_elsewhere(cls, key, key)}"
+        hint = f"{_elsewhere(cls, key, key)}{_NONE_NEAR}{', '.join(known)}"
     custom = PydanticCustomError("unknown_key", "unknown key; {hint}", {"hint": hint})
     return InitErrorDetails(type=custom, loc=location, input=error["input"])
 
@@ -118,7 +117,7 @@ def _named(cls: type[BaseModel], error: Any) -> InitErrorDetails:
 def _elsewhere(cls: type[BaseModel], key: str, own: str) -> str:
     """What is to be said of paths that end in a key. own: where it was found unknown."""
     at = [path for path in _below(cls, key) if path != own]
-    return _ELSEWHERE + " and ".join(at) if at else ""
+    return f"elsewhere there is {' and '.join(at)}; " if at else ""
 
 
 def _below(cls: type[BaseModel], key: str) -> list[str]:
