@@ -181,6 +181,7 @@ def _subject(path: Path, lm: Any, suite: str, baseline: Any) -> "Subject":
 
 def _show(report: "Report") -> None:
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -198,7 +199,7 @@ def _show(report: "Report") -> None:
         return made
 
     console = Console(highlight=False)
-    longest = max(len(name) for name in (report.columns[0], *(row[0] for row in report.rows)))
+    longest = max(cell_len(name) for name in (report.columns[0], *(row[0] for row in report.rows)))
     needed = console.measure(table(longest), options=console.options.update(width=10_000)).maximum
     # in a narrow terminal names are broken, and no figure is cut; what is no terminal gets whole lines
     over = max(0, needed - console.width) if console.is_terminal else 0

@@ -27,7 +27,7 @@ third of each step in bf16. In fp32 matrix products take most of a step on CPU: 
 
 _MANY_EPOCHS = 16
 """Times over the same text from which on more of them teach next to nothing (Muennighoff et al. 2023,
-arXiv:2305.16264, section 6)."""
+arXiv:2305.16264)."""
 
 
 @dataclass(frozen=True)
@@ -133,18 +133,17 @@ def settle(
         raise UserError("train.length must be at least one step", got=str(length))
     precision = choose_precision(recipe.train.precision, device)
     seconds = total_steps * tokens_per_step * flops_per_token / precision.flops_per_second / 0.4
+    rates = _rates(recipe, dial.default_lr(width, goes_on=recipe.model.start is not None), width)
     settings = Settings(
         row_length=row_length,
         batch_rows=batch_rows,
         micro_batch_rows=_micro_batch_rows(recipe, row_length, batch_rows // data_size, device),
         total_steps=total_steps,
-        lr=_peak_lr(recipe, dial.default_lr(width, goes_on=recipe.model.start is not None), width),
+        lr=_peak_lr(rates),
         precision=precision.name,
         compiled=_compiled(recipe, seconds, precision.name, device),
         phases=_phases(recipe, shapes, total_steps, data_size, device),
     )
-    assert isinstance(recipe.optimizer, OptimizerConfig)
-    rates = recipe.optimizer.with_rates(dial.default_lr(width, goes_on=recipe.model.start is not None), width)
     others = rates.other_rates(settings.lr, lr_factors)
     num_tokens = settings.tokens_at(total_steps)
     epochs = num_tokens / (rows.num_rows * row_length)
@@ -191,7 +190,7 @@ def settle_examples(
         batch_rows=batch_rows,
         micro_batch_rows=min(batch_rows // data_size, _most_rows(recipe, rows.row_length // num_sides, device)),
         total_steps=total_steps,
-        lr=_peak_lr(recipe, dial.default_finetuning_lr(width, pretrained=recipe.base is not None), width),
+        lr=_peak_lr(_rates(recipe, dial.default_finetuning_lr(width, pretrained=recipe.base is not None), width)),
         precision=precision.name,
         compiled=_compiled(recipe, seconds, precision.name, device),
     )
@@ -203,12 +202,15 @@ def settle_examples(
     return settings
 
 
-def _peak_lr(recipe: Recipe | FinetuneRecipe, adamw_lr: float, width: int) -> float:
-    """The recipe's rate, or what its optimizer makes of AdamW's default."""
+def _rates(recipe: Recipe | FinetuneRecipe, adamw_lr: float, width: int) -> OptimizerConfig:
+    """The recipe's optimizer with its rate, or with what it makes of AdamW's default."""
     assert isinstance(recipe.optimizer, OptimizerConfig)
-    lr = recipe.optimizer.with_rates(adamw_lr, width).lr
-    assert lr is not None
-    return lr
+    return recipe.optimizer.with_rates(adamw_lr, width)
+
+
+def _peak_lr(rates: OptimizerConfig) -> float:
+    assert rates.lr is not None
+    return rates.lr
 
 
 def _tokens_of(length: Duration, recipe: Recipe, rows: Samples) -> float:
