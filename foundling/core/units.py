@@ -23,6 +23,7 @@ _PREFIX = {
     "mi": 2**20,
     "gi": 2**30,
 }
+_PERCENT = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$")
 _NUMBER = re.compile(r"^\s*(\d[\d_,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*([kKmMgGbBtT]i?)?\s*$")
 
 Unit = Literal["tokens", "steps", "epochs", "examples", "seconds", "share"]
@@ -70,6 +71,16 @@ Size = Annotated[int, Field(ge=1), BeforeValidator(parse_count)]
 """The same, at least 1."""
 
 
+def parse_share(value: Any) -> Any:
+    """`90 %` -> 0.9; what is not text in percent stays as it is."""
+    percent = _PERCENT.match(value) if isinstance(value, str) else None
+    return float(percent[1]) / 100 if percent else value
+
+
+Share = Annotated[float, BeforeValidator(parse_share)]
+"""A part of a whole in a config: 0.15, or `15 %`. What it may be is for the field to say."""
+
+
 def human(number: float) -> str:
     """1234567 -> '1.23M': three figures, for people."""
     for suffix, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
@@ -104,9 +115,9 @@ class Duration:
             raise ValueError(f"expected a length with its unit, {accepted}; got {text!r}")
         if not isinstance(text, str):
             raise ValueError(f"expected {accepted}; got {text!r}")
-        percent = re.match(r"^\s*(\d+(?:\.\d+)?)\s*%\s*$", text)
-        if percent and "share" in units and float(percent[1]) <= 100:
-            return cls(float(percent[1]) / 100, "share")
+        share = parse_share(text)
+        if "share" in units and share is not text and share <= 1:
+            return cls(share, "share")
         match = re.match(r"^\s*(.*?\d[\d_,.]*(?:[eE][+-]?\d+)?\s*(?:[kKMGBT]i?\b)?)\s*([a-z]+)?\s*$", text)
         word = (match[2] or "") if match else ""
         name = word if word in _UNITS else word.removesuffix("s")

@@ -30,6 +30,7 @@ from foundling.core.files import (
 )
 from foundling.core.log import logger
 from foundling.core.registry import nearest
+from foundling.core.units import Share
 from foundling.corpus.encodings import NamedEncoding
 from foundling.corpus.engine import run_on_ray, run_segment
 from foundling.corpus.folder import KIND, Corpus, open_corpus
@@ -79,7 +80,7 @@ class Config(Strict):
     content where there is none. Folders' files of other kinds are left out."""
     encoding: NamedEncoding | None = None
     """Encoding of every file of text (`gb18030`, `big5`, `cp1252`, ...); None: UTF-8, else guessed and told."""
-    valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    valid_fraction: Annotated[Share, Field(ge=0, lt=1)] = 0.01
     """Share of the documents held out as `valid`, in [0, 1). Above 0, at least one of two documents is."""
     seed: int = 0
     """Decides, with a document's text alone, on which side of the split it stands."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
+from foundling.core.units import Share
 from foundling.data.batch import Batch, rows_batch
 from foundling.data.order import Weights
 from foundling.data.prefix import PrefixRow, PrefixRows
@@ -27,7 +28,7 @@ from foundling.optim.losses.base import PLAIN, Shape, shape_of
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
 from foundling.tokenizers.base import Tokenizer
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+PrefixShare = Annotated[Share, Field(ge=0, lt=1)]
 
 
 class Config(PartConfig):
@@ -36,7 +37,7 @@ class Config(PartConfig):
     loss: Annotated[PartConfig, Part("optim.losses")] | None = None
     """How wrong tokens are weighed in training: label_smoothing, focal, or cross_entropy with a z_loss; None: cross
     entropy. What is told of validation is always cross entropy."""
-    prefix: tuple[Share, Share] | None = None
+    prefix: tuple[PrefixShare, PrefixShare] | None = None
     """Share of each row that is a prefix, in [0, 1): a number, or [least, largest], drawn for each row. None: none."""
 
     @field_validator("prefix", mode="before")
@@ -44,7 +45,7 @@ class Config(PartConfig):
     def _one_share(cls, value: Any) -> Any:
         if isinstance(value, bool):
             raise ValueError("expected a share of each row such as 0.5, or [least, largest]")
-        return (value, value) if isinstance(value, int | float) else value
+        return (value, value) if isinstance(value, int | float | str) else value
 
     @field_validator("prefix")
     @classmethod

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
 from foundling.core.log import warn_once
+from foundling.core.units import Share
 from foundling.data.batch import Batch
 from foundling.data.order import Weights
 from foundling.data.pairs import Marks, Pairs, Segments, generator
@@ -39,11 +40,11 @@ class Config(PartConfig):
     loss: Annotated[PartConfig, Part("optim.losses")] | None = None
     """How wrong tokens are weighed in training: label_smoothing, focal, or cross_entropy with a z_loss; None: cross
     entropy. What is told of validation is always cross entropy."""
-    mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    mask_rate: Annotated[Share, Field(gt=0, lt=1)] = 0.15
     """Share of the tokens that are predicted, in (0, 1); each row has at least one. Special tokens do not count."""
-    mask_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    mask_share: Annotated[Share, Field(ge=0, le=1)] = 0.8
     """Share of the predicted tokens that are replaced by [MASK]."""
-    random_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    random_share: Annotated[Share, Field(ge=0, le=1)] = 0.1
     """Share that are replaced by a random token; the rest stay as they are."""
     unit: Unit = "token"
     """What is chosen: a token; a whole word; a span of words, replaced alike (SpanBERT, without its boundary task)."""

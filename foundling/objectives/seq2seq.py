@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
+from foundling.core.units import Share
 from foundling.data.batch import Batch
 from foundling.data.order import Weights
 from foundling.data.rows import Row, Stream
@@ -33,9 +34,9 @@ class Config(PartConfig):
     pretext: Literal["prefix", "spans"] = "prefix"
     """What plain text is made into. prefix: its first part is the source, the rest the target. spans: the source is
     the text with short spans cut out, the target is what they held (T5), which needs sentinel tokens."""
-    source_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    source_share: Annotated[Share, Field(gt=0, lt=1)] = 0.5
     """prefix: share of a row that is the source, in (0, 1)."""
-    noise_density: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    noise_density: Annotated[Share, Field(gt=0, lt=1)] = 0.15
     """spans: share of the tokens that is cut out, in (0, 1)."""
     mean_span_tokens: Annotated[float, Field(ge=1)] = 3.0
     """spans: mean length of what is cut out in one place, tokens, at least 1."""

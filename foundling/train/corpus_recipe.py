@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from foundling.core.config import Part, PartConfig, Strict
-from foundling.core.units import Duration, length_of
+from foundling.core.units import Duration, Share, length_of
 
 
 class Source(Strict):
@@ -22,7 +22,7 @@ class Source(Strict):
 class Valid(Strict):
     """Where validation text comes from: a share of the training text, or text of its own."""
 
-    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    fraction: Annotated[Share, Field(gt=0, lt=1)] | None = None
     """Share of the documents, by hash; holds for raw text (a corpus folder has its own split)."""
     path: str | None = None
     """A corpus folder or raw text, all of it used for validation."""

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from foundling.core.config import Part, PartConfig, Strict, override, read_yaml, validate
 from foundling.core.registry import load_part, part_names
-from foundling.core.units import Count, Duration, length_of
+from foundling.core.units import Count, Duration, Share, length_of
 from foundling.models.base import family_of
 from foundling.models.hub import find_model_dir, load_config
 from foundling.train.corpus_recipe import Corpus, Tokenizer
@@ -18,8 +18,8 @@ from foundling.train.model_recipe import Model
 class Phase(Strict):
     """A part of the run with rows or batches of its own size."""
 
-    share: Annotated[float, Field(gt=0, le=1)]
-    """Share of the run's steps, in (0, 1]."""
+    share: Annotated[Share, Field(gt=0, le=1)]
+    """Share of the run's steps, in (0, 1] or in %."""
     sequence_length: Annotated[Count, Field(ge=2)] | None = None
     """Tokens of a row; None: train.sequence_length."""
     batch: Annotated[Duration, length_of("tokens", "examples")] | None = None

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from foundling.core.config import Strict, resolved
-from foundling.core.units import Count, Duration, Unit, human, length_of, parse_count, parse_number
+from foundling.core.units import Count, Duration, Share, Unit, human, length_of, parse_count, parse_number
 
 NUMBERS = {
     "500": 500,
@@ -45,6 +45,15 @@ def test_what_is_no_number(text: str) -> None:
 def test_what_is_no_count(value: Any) -> None:
     with pytest.raises(ValueError, match="expected a"):
         parse_count(value)
+
+
+def test_shares_in_a_config() -> None:
+    share = TypeAdapter(Annotated[Share, Field(gt=0, le=1)])
+    assert share.validate_python("90 %") == share.validate_python(0.9) == share.validate_python("0.9") == 0.9
+    assert share.validate_python("2.5%") == 0.025
+    for wrong in ("101 %", "0 %", "-5 %", "many", 1.5):
+        with pytest.raises(ValidationError):
+            share.validate_python(wrong)
 
 
 def test_counts_in_a_config() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from foundling.core.config import PartConfig
-from foundling.core.units import Count
+from foundling.core.units import Count, Share
 from foundling.data.pairs import LENGTH_STEP
 
 Segment = np.ndarray
@@ -32,7 +32,7 @@ class Question(Protocol):
 class NextConfig(PartConfig):
     weight: Annotated[float, Field(gt=0)] = 1.0
     """What the question's loss, a mean over rows, counts beside the masked-language loss."""
-    short_rate: Annotated[float, Field(ge=0, le=1)] = 0.1
+    short_rate: Annotated[Share, Field(ge=0, le=1)] = 0.1
     """Share of rows that are cut to a random length, so that short texts are seen in training too."""
     shortest: Annotated[Count, Field(ge=5)] = LENGTH_STEP
     """The least of these random lengths, tokens with [CLS] and [SEP]; lengths come in steps of 16."""
