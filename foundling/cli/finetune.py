@@ -61,6 +61,9 @@ def finetune(
             tell(f"  {split:<6}  {_figures(summary[split])}")
             for name, spread in list(summary.get("seeds", {}).get(split, {}).items())[:1]:
                 tell(f"  {'':<6}  {name} of {read.seeds} seeds: {spread['mean']:.4f} ± {spread['std']:.4f}")
+    settings = [found["settings"] for split in ("test", "dev") if (found := summary.get(split))]
+    for setting in settings[0].values() if settings else ():
+        tell(f"  by      {setting}")
     tell(f"  run     {run.folder}\n  model   {run.model_dir}\n  report  {run.folder / 'report.html'}")
     tell(f"next: foundling predict {run.folder} --input FILE.jsonl")
 

@@ -73,7 +73,7 @@ class TaskConfig(PartConfig):
     """Tokens of a row at most; None: what the model has positions for, at most 512."""
 
     metric: ClassVar[str]
-    """The main figure: what chooses the best checkpoint unless the recipe says otherwise."""
+    """The main figure: what chooses the best checkpoint unless the recipe says otherwise (`Task.metric`)."""
     families: ClassVar[tuple[str, ...]]
     """Families whose models can be trained for it."""
     later: ClassVar[tuple[str, ...]] = ("fields", "format", "bad_rows")
@@ -150,6 +150,11 @@ class Task(ABC):
             for what, (number, num_texts) in cut.items():
                 self.tell_cut(number, num_texts, what)
 
+    @property
+    def metric(self) -> str:
+        """The main figure of what this task is asked for."""
+        return self.config.metric
+
     def head(self) -> HeadConfig | None:
         """The head that the task's model needs on its body; None: it answers with the body's own."""
         return None
@@ -174,6 +179,9 @@ class Task(ABC):
     @abstractmethod
     def measured(self, examples: Sequence[Any], answers: Sequence[Mapping[str, Any]]) -> list[Measured]:
         """What is right in answers, by the task's metrics, the main one first."""
+
+    def finish(self, model: Any) -> None:  # noqa: B027 - most tasks have nothing to do
+        """What is done to a trained model before it answers and is written, in place; nothing by default."""
 
     def calibrate(self, model: Any, examples: Sequence[Any]) -> Facts:
         """Facts that are fitted on examples held back, once the model is trained; none by default."""

@@ -2,8 +2,10 @@
 
 # Shapes: R = rows, C = classes.
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
+from foundling.core.log import logger
 from foundling.core.registry import load_part
 from foundling.data.batch import Batch
 from foundling.heads.base import HeadConfig
@@ -106,6 +109,9 @@ class Config(TaskConfig):
                 raise RowFault(f"its label must be a number (target: number); got {value!r}")
             return number
         if self.target == "labels":
+            if isinstance(value, str) and value.strip().startswith("["):  # a table's cell
+                with suppress(ValueError):
+                    value = json.loads(value)
             if not isinstance(value, list):
                 raise RowFault(f"its label must be a list of labels (target: labels); got {value!r}")
             return tuple(sorted({_name(one) for one in value}))
@@ -176,6 +182,10 @@ class Classification(HeadTask):
         usual = _LOSSES[config.target][0]
         loss = config.loss or load_part("optim.losses", usual).Config(kind=usual)
         self._loss = loss.build(class_weights=self._class_weights())
+
+    @property
+    def metric(self) -> str:
+        return "mse" if self.config.target == "number" else self.config.metric
 
     def _class_weights(self) -> Tensor | None:
         """fp32 [C], with mean 1 over the training examples."""
@@ -263,6 +273,23 @@ class Classification(HeadTask):
     def _named(self, probabilities_C: np.ndarray) -> dict[str, dict[str, float]]:
         named = zip(self.labels, probabilities_C.tolist(), strict=True)
         return {"probabilities": {label: float(f"{p:.6g}") for label, p in named}}  # six digits, not six places
+
+    def finish(self, model: Any) -> None:
+        """Numbers are learnt with mean 0 and spread 1; from here on the last matrix gives them in their own unit, so
+        that whatever reads the model's folder does."""
+        if self.config.target != "number":
+            return
+        mean, spread, last = self.facts["mean"], self.facts["spread"], model.head.out
+        if last.bias is None:
+            logger.warning(
+                "a head of this family has no bias: transformers reads (number - %g) / %g from the model's folder",
+                mean, spread,
+            )  # fmt: skip
+            return
+        with torch.no_grad():
+            last.weight.mul_(spread)
+            last.bias.mul_(spread).add_(mean)
+        self.facts |= {"mean": 0.0, "spread": 1.0}
 
     def calibrate(self, model: Any, examples: Sequence[Example]) -> Facts:
         """The temperature at which probabilities of held-back examples are meant as they are said."""

@@ -83,6 +83,8 @@ class Config(TaskConfig):
             field_of(data, "messages", self.fields)  # tells what is missing
         if self.system is not None and (not found or found[0]["role"] != "system"):
             found.insert(0, {"role": "system", "content": self.system})
+        if empty := [one["role"] for one in found if one["role"] == "user" and not one["content"].strip()]:
+            raise RowFault(f"what the user says must have a character to read; got {len(empty)} empty messages")
         if known and not any(one["role"] == "assistant" and one["content"].strip() for one in found):
             raise RowFault("its conversation must have words of the assistant: nothing would be learnt of it")
         if not known and found and found[-1]["role"] == "assistant":
@@ -177,13 +179,25 @@ class Dialogue(Task):
             found.append(ChatRow(number, 0, number, tokens, learnt=learnt))
         what = f"conversations have more than max_length = {self.max_length} tokens: their oldest turns are left out"
         self.tell_cut(num_cut, len(examples), what)
+        found = self._that_teach(found)
         learnt_tokens, all_tokens = (sum(int(f(row)) for row in found) for f in (_num_learnt, lambda r: len(r.tokens)))
-        if learnt_tokens == 0:
-            raise UserError("conversations must have words of the assistant to learn", got="none", do="see --dry-run")
         share = 100 * learnt_tokens / all_tokens
         logger.info(
             "dialogue: %.0f %% of the tokens are learnt; the first conversation: %s", share, self.shown(found[0])
         )
+        return found
+
+    def _that_teach(self, rows: Sequence[ChatRow]) -> list[ChatRow]:
+        """The rows in which something is learnt; the others are told. UserError: there is none."""
+        found = [row for row in rows if _num_learnt(row)]
+        if not found:
+            raise UserError("conversations must have words of the assistant to learn", got="none", do="see --dry-run")
+        if silent := [row.start for row in rows if not _num_learnt(row)]:
+            logger.warning(
+                "%d of %d conversations have no word of the assistant among their first %d tokens (max_length) and are "
+                "left out: training examples %s",
+                len(silent), len(rows), self.max_length, ", ".join(map(str, silent[:5])) + ", ..." * (len(silent) > 5),
+            )  # fmt: skip
         return found
 
     def _tokens(self, messages: Sequence[Message]) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -275,6 +289,9 @@ class Dialogue(Task):
         known = [number for number, e in enumerate(examples) if e.messages[-1]["role"] == "assistant"]
         made = [self._tokens(examples[number].messages) for number in known]
         rows = [ChatRow(n, 0, n, ids, learnt=learnt) for n, (ids, learnt, _) in zip(known, made, strict=True)]
+        silent = sum(not _num_learnt(row) for row in rows)
+        what = f"conversations have no word of the assistant among their first {self.max_length} tokens: not measured"
+        self.tell_cut(silent, len(rows), what)
         rows = [row for row in rows if _num_learnt(row)]
         device = next(iter(model.parameters())).device
         for run in runs_by_length(rows, TOKENS_AT_ONCE):

@@ -1,6 +1,6 @@
 """What the parts of an example (roles) are called in a file: the usual names, or those that the user gives."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Annotated, Any
@@ -120,22 +120,3 @@ def _keys(data: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"{key}.{inner}" for inner in value)
         else:
             yield str(key)
-
-
-def class_names(values: Any, names: Sequence[str], setting: str = "task.label_names") -> list[str]:
-    """Classes of a row's tokens as names: as they are, or by their numbers in `names`.
-
-    setting: what the user calls `names`, for messages. Raises RowFault: no list, neither names nor whole numbers,
-    numbers without names or beyond them.
-    """
-    if not isinstance(values, list):
-        raise RowFault(f"its tags must be a list; got {values!r:.80}")
-    if all(isinstance(value, str) for value in values):
-        return values
-    if not all(type(value) is int for value in values):
-        raise RowFault(f"its tags must be names such as B-PER, or all numbers; got {values!r:.80}")
-    if not names:
-        raise RowFault(f"its tags are numbers; say what they are called: {setting}=[O, B-PER, I-PER, ...]")
-    if wrong := [value for value in values if not 0 <= value < len(names)]:
-        raise RowFault(f"its tags must be numbers from 0 to {len(names) - 1}, as {setting} has names; got {wrong[0]}")
-    return [names[value] for value in values]

@@ -212,7 +212,8 @@ class Relation(classification.Classification):
         probabilities = [a["probabilities"] for a in answers]
         best = [max(p, key=p.__getitem__) for p in probabilities]  # what is withheld is measured too
         none = self.facts["no_relation"]
-        related = [label for label in self.labels if label != none]
+        never_learnt = sorted(set(golds) - set(self.labels))  # an example of one is missed, and counts
+        related = [label for label in [*self.labels, *never_learnt] if label != none]
         calibration = Measured("calibration", golds, probabilities, {})
         if none in (None, "Other") and all(_DIRECTED.fullmatch(label) for label in related):
             return [Measured("semeval", golds, best, {}), calibration]

@@ -79,6 +79,11 @@ def prepare(recipe: FinetuneRecipe, folder: Path) -> TaskData:
         base: Any = load_base(base_dir)
         tokenizer = _tokenizer_of(base_dir)
         body = base.config.body if isinstance(base, TaskModel) else base.config
+        if tokenizer.vocab_size > body.vocab_size:
+            raise UserError(
+                "the base's tokenizer must not have more tokens than its model",
+                got=f"{tokenizer.vocab_size} against {body.vocab_size}",
+            )
         files = sorted(path for path in base_dir.iterdir() if path.suffix in (".json", ".safetensors", ".bin"))
         inputs["base"] = hash_of({path.name: _sha256_once(path, path.stat().st_mtime_ns) for path in files})
     else:
@@ -92,7 +97,8 @@ def prepare(recipe: FinetuneRecipe, folder: Path) -> TaskData:
     _tell(examples, rows)
     head = task.head()
     if head is None:
-        start = None if base is None else {name: p.detach() for name, p in base.named_parameters()}
+        given = base.body if isinstance(base, TaskModel) else base
+        start = None if given is None else {name: p.detach() for name, p in given.named_parameters()}
         return TaskData(task, examples, rows, body, start, inputs)
     shape = TaskShape(family=family_of(body), body=body.bare(), head=head)
     return TaskData(task, examples, rows, shape, None if base is None else adopted(base, shape), inputs)
@@ -112,6 +118,8 @@ def _tokenizer_of(folder: Path) -> Tokenizer:
     try:
         return load_tokenizer(folder)
     except UserError as error:
+        if (folder / "tokenizer.json").exists():
+            raise
         raise UserError(
             "the base must hold its tokenizer (tokenizer.json)", got=f"none in {folder}", do="copy it there"
         ) from error

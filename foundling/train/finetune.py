@@ -95,7 +95,7 @@ class Finetuning:
         found: list[Callback] = [Unfreeze()] if recipe.train.unfreeze is not None else []
         if task.dev:
             stop = recipe.train.early_stop
-            metric = recipe.evaluate.metric or (stop.metric if stop else None) or task.metric
+            metric = recipe.evaluate.metric or (stop.metric if stop else None) or training.data.task.metric
             found.append(Judge(metric, stop.patience if stop else None))
         return [*found, Metrics(), Checkpoint(identity)]
 
@@ -118,6 +118,7 @@ def _finish(training: Training, model: Any) -> None:
     task, seconds, wall = data.task, training.clock.seconds(), training.clock.wall()
     stopped = training.stop_signal is not None and not training.is_at_its_end
     judged, answered = {}, {}
+    task.finish(model)
     if not stopped:
         task.facts |= task.calibrate(model, data.examples.get("dev", []))
     for split in () if stopped else ("dev", "test"):

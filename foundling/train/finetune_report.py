@@ -206,7 +206,7 @@ def _details(run: _Folder, found: Cases | None) -> dict[str, Any]:
             for one in found.labels
         ],
         "calibration": _reliability(found),
-        "calibration_note": _calibration_note(run),
+        "calibration_note": _calibration_note(run, found),
         "measure": found.measure,
         "lengths": _lengths(found),
         "worst": [
@@ -257,9 +257,12 @@ def _reliability(found: Cases) -> Markup | None:
     return Markup(draw(lines, label=label, x_from_zero=True, y_from_zero=True, y_format=lambda share: f"{share:.2g}"))
 
 
-def _calibration_note(run: _Folder) -> str:
+def _calibration_note(run: _Folder, found: Cases) -> str:
     temperature = run.summary.get("facts", {}).get("temperature")
     fitted = "no temperature was fitted" if temperature is None else f"temperature {temperature:g}, fitted on dev"
+    apart = [one.num_examples * abs(one.confidence - one.accuracy) for one in found.curve]
+    error = sum(apart) / max(1, sum(one.num_examples for one in found.curve))
+    fitted += f"; expected calibration error {error:.3f}"
     return f"Answers to {run.detailed}; {fitted}. On the thin line probabilities mean what they say, below it too much."
 
 

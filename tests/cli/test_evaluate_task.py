@@ -72,6 +72,31 @@ def test_labels_that_a_model_never_learnt_are_told_and_wrong(folder: Path, capfd
     assert found["accuracy"] <= 16 / 24
 
 
+def test_taggers_of_two_schemes_are_compared(folder: Path, tmp_path: Path) -> None:
+    rows = [{"tokens": [f"w{7 + i}", "w9"], "tags": ["B-a", "O"]} for i in range(6)]
+    path = write_rows(tmp_path / "tagged.jsonl", rows)
+    for scheme in ("BIO", "BIOES"):
+        task = {"kind": "ner", "train": str(path), "scheme": scheme}
+        finetune(recipe(tmp_path / scheme, folder / "bert", task, length="1 steps"))
+    models = [str(tmp_path / scheme) for scheme in ("BIO", "BIOES")]
+    assert "f1" in figures_of(folder, *models, "--data", str(path), "--compare")["figures"]
+
+
+def test_speakers_that_read_other_lengths_are_compared_by_what_they_say(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    talk = [{"role": "user", "content": "w7"}, {"role": "assistant", "content": "w8 w9 w10 w11"}]
+    path = write_rows(tmp_path / "talks.jsonl", [{"messages": talk}] * 3)
+    base = base_folder(tmp_path, "gpt")
+    for length in (8, 64):
+        task = {"kind": "dialogue", "train": str(path), "max_length": length, "max_answer": 4}
+        finetune(recipe(tmp_path / str(length), base, task, length="1 steps"))
+    found = figures_of(tmp_path, "8", "64", "--data", "talks.jsonl", "--compare")["figures"]
+    assert "chrf" in found
+    assert "perplexity" not in found
+    assert "likelihood: not compared, counted over other tokens by each" in " ".join(capfd.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -88,26 +88,46 @@ def test_pairs_are_read_as_pairs(tmp_path: Path, name: str) -> None:
     assert run.summary["facts"]["labels"] == ["0", "1"]
 
 
-def test_several_labels_and_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FAMILIES)
+def test_several_labels_and_none(tmp_path: Path, name: str) -> None:
     rows = [{"text": f"w{10 + i} w{20 + i}", "label": [x for k, x in enumerate("xyz") if i >> k & 1]} for i in range(8)]
     path = write_rows(tmp_path / "train.jsonl", rows)
     given = recipe(
-        tmp_path / "run", base_folder(tmp_path, "bert"), task(path, dev=str(path), target="labels"), length="80 steps"
+        tmp_path / "run", base_folder(tmp_path, name), task(path, dev=str(path), target="labels"), length="80 steps"
     )
     run = finetune(given.model_copy(update={"evaluate": given.evaluate.model_copy(update={"metric": "f1_micro"})}))
     assert run.summary["dev"]["f1_micro"] == 1.0
     assert [sorted(a["labels"]) for a in load(run.folder).predict(rows)] == [row["label"] for row in rows]
 
 
-def test_numbers_are_learnt_in_their_own_scale(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FAMILIES)
+def test_numbers_are_learnt_and_exported_in_their_own_scale(tmp_path: Path, name: str) -> None:
     rows = [{"text": f"w{10 + i} w{20 + i}", "label": 100.0 + 25 * i} for i in range(8)]
     path = write_rows(tmp_path / "train.jsonl", rows)
-    given = recipe(
-        tmp_path / "run", base_folder(tmp_path, "bert"), task(path, dev=str(path), target="number"), length="120 steps"
-    )
-    run = finetune(given.model_copy(update={"evaluate": given.evaluate.model_copy(update={"metric": "mse"})}))
-    answers = load(run.folder).predict(rows)
-    assert max(abs(a["number"] - row["label"]) for a, row in zip(answers, rows, strict=True)) < 10
+    run = finetune(
+        recipe(
+            tmp_path / "run", base_folder(tmp_path, name), task(path, dev=str(path), target="number"),
+            length="150 steps",
+        )
+    )  # fmt: skip
+    lm = load(run.folder)
+    answers = [answer["number"] for answer in lm.predict(rows)]
+    assert max(abs(number - row["label"]) for number, row in zip(answers, rows, strict=True)) < 10
+    assert run.summary["best_value"] == pytest.approx(-run.summary["dev"]["mse"], rel=1e-3, abs=1e-2)
+    (row,) = lm.task.rows([lm.task.config.example(rows[0], known=False)])
+    given = {"input_ids": torch.from_numpy(row.tokens)[None]}
+    if name in ("bert", "xlnet"):
+        given["token_type_ids"] = torch.from_numpy(row.segments)[None]
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(run.model_dir).eval()(**given).logits
+    mean, spread = (187.5, 57.28) if name == "gpt" else (0.0, 1.0)  # its head has no bias to take them in
+    assert theirs.item() * spread + mean == pytest.approx(answers[0], abs=0.1)
+
+
+def test_labels_of_a_table_are_a_list_in_a_cell(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text('text,label\nw7,"[""a"", ""b""]"\nw8,[]\n', encoding="utf-8")
+    examples = Config(train=(str(path),), target="labels").read([str(path)])
+    assert [example.label for example in examples] == [("a", "b"), ()]
 
 
 def test_an_unsure_answer_is_withheld(tmp_path: Path) -> None:

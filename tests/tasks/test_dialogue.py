@@ -148,6 +148,8 @@ def test_further_fields_of_the_forms() -> None:
         ({"messages": [{"role": "user", "content": 3}]}, "must have a role"),
         ({"instruction": "a"}, "nothing would be learnt"),
         ({"question": "a"}, "it has no messages"),
+        ({"instruction": " ", "output": "a"}, "must have a character to read"),
+        ({"messages": [{"role": "user", "content": ""}, {"role": "assistant", "content": "a"}]}, "character to read"),
     ],
 )
 def test_conversations_that_teach_nothing(data: dict[str, Any], fault: str) -> None:
@@ -168,6 +170,16 @@ def test_an_empty_mask_is_an_error() -> None:
     task = Config(train=("x",)).build(tokenizer, tiny_model("gpt").config, {})
     with pytest.raises(UserError, match="words of the assistant to learn"):
         task.rows([Example((turn("user", "w7"), turn("assistant", "w8")))])
+
+
+def test_conversations_that_teach_nothing_are_left_out_by_number(caplog: pytest.LogCaptureFixture) -> None:
+    task = made(max_length=24)
+    long = Example((turn("user", "w7 " * 34_000), turn("assistant", "w8")))
+    short = Example((turn("user", "w7"), turn("assistant", "w8")))
+    rows = task.rows([short, long, short])
+    assert [row.start for row in rows] == [0, 2]
+    assert "1 of 3 conversations have no word of the assistant among their first 24 tokens" in caplog.text
+    assert "training examples 1" in caplog.text
 
 
 def test_conversations_that_lose_turns_are_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from foundling.core.config import Strict, validate
 from foundling.core.errors import UserError
-from foundling.tasks.fields import NamedFields, class_names, field_of, has_field, is_usual, usual_names
+from foundling.tasks.fields import NamedFields, field_of, has_field, is_usual, usual_names
 from foundling.tasks.files import Data, RowFault
 
 
@@ -95,19 +95,3 @@ def test_each_role_is_called_by_its_own_name_too() -> None:
         assert usual_names(role)[0] == role
         assert is_usual(role.upper())
     assert not is_usual("film")
-
-
-def test_classes_of_tokens_are_names_or_numbers_of_names() -> None:
-    names = ["O", "B-PER", "I-PER"]
-    assert class_names([0, 2, 1], names) == ["O", "I-PER", "B-PER"]
-    assert class_names(["O", "B-X"], []) == ["O", "B-X"]
-    for values, given, fault in [
-        ([0, 1], [], r"say what they are called: task.label_names=\[O"),
-        ([0, 3], names, "numbers from 0 to 2, as task.label_names has names; got 3"),
-        ([-1], names, "numbers from 0 to 2"),
-        ([0, "O"], names, "must be names such as B-PER, or all numbers"),
-        ([True], names, "must be names"),
-        ("O O", names, "must be a list; got 'O O'"),
-    ]:
-        with pytest.raises(RowFault, match=fault):
-            class_names(values, given)  # type: ignore[arg-type]

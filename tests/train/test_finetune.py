@@ -18,6 +18,7 @@ from foundling.models.hub import load_model, save_model
 from foundling.train import finetune as module
 from foundling.train.callbacks.judge import Judge
 from foundling.train.callbacks.unfreeze import Unfreeze
+from foundling.train.examples import prepare
 from foundling.train.finetune import Finetuning, finetune
 from foundling.train.finetune_recipe import FinetuneRecipe
 from foundling.train.layers import height_of
@@ -40,6 +41,29 @@ def files(tmp_path: Path) -> dict[str, str]:
         "dev": str(write_rows(tmp_path / "dev.jsonl", other)),
         "test": str(write_rows(tmp_path / "test.jsonl", other[:5])),
     }
+
+
+def test_a_writer_goes_on_from_the_body_of_a_classifier(tmp_path: Path, files: dict[str, str]) -> None:
+    first = finetune(made(tmp_path, files, family="gpt", **{"train.length": "1 steps"}))
+    talk = [{"role": "user", "content": "w7"}, {"role": "assistant", "content": "w8"}]
+    path = write_rows(tmp_path / "talks.jsonl", [{"messages": talk}])
+    data = prepare(recipe(tmp_path / "talks", first.folder, {"kind": "dialogue", "train": str(path)}), tmp_path)
+    trained = load_file(first.model_dir / "model.safetensors")
+    assert data.start is not None
+    with torch.device("meta"):
+        assert data.start.keys() == dict(data.model_config.build().named_parameters()).keys()
+    assert any(torch.equal(data.start["embedding.weight"], found) for found in trained.values())
+
+
+def test_a_base_with_fewer_rows_than_its_tokenizer_has_tokens_is_told(tmp_path: Path, files: dict[str, str]) -> None:
+    wanted = made(tmp_path, files)
+    tiny_tokenizer(tiny_tokenizer().vocab_size + 60).save(tmp_path / "larger")
+    shutil.copy(tmp_path / "larger/tokenizer.json", tmp_path / "bert/tokenizer.json")
+    with pytest.raises(UserError, match=r"tokenizer\.json is damaged"):
+        finetune(wanted)
+    (tmp_path / "bert/manifest.json").unlink()  # as of a folder that another program wrote
+    with pytest.raises(UserError, match="the base's tokenizer must not have more tokens than its model"):
+        finetune(wanted)
 
 
 def made(
