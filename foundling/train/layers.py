@@ -6,23 +6,24 @@ from typing import Any
 from torch import nn
 
 from foundling.core.errors import UserError
+from foundling.models.base import family_of
 from foundling.train.finetune_recipe import Train
 
-_LAYER = re.compile(r"^body\.layers\.(\d+)\.")
+_LAYER = re.compile(r"^(?:body\.)?layers\.(\d+)\.")
+_ABOVE = re.compile(r"^(body\.norm|norm|head)\b")
+"""Of a body with a head on it, and of a decoder that answers by itself: what lies above the last layer."""
 
 
 def height_of(name: str, num_layers: int) -> int:
     """How far above the embeddings a parameter lies: 0 for those below the first layer, layers + 1 for the head."""
     if found := _LAYER.match(name):
         return int(found[1]) + 1
-    if name.startswith("body.norm") or not name.startswith("body."):
-        return num_layers + 1
-    return 0
+    return num_layers + 1 if _ABOVE.match(name) else 0
 
 
 def freeze(model: nn.Module, train: Train) -> None:
-    """What the recipe does not train needs no gradient from here on. UserError: the body has fewer layers, or the whole
-    model answers and there is no body."""
+    """What the recipe does not train needs no gradient from here on. UserError: the model has fewer layers, or two
+    stacks of them."""
     if train.unfreeze is not None:
         _body_layers(model)
     if train.layers == "all":
@@ -50,10 +51,10 @@ def lr_factors(model: nn.Module, layer_decay: float) -> dict[str, float]:
 
 
 def _body_layers(model: Any) -> Any:
-    if not hasattr(model, "body"):
+    if not hasattr(model, "layers") and not hasattr(model, "body"):
         raise UserError(
-            "train.layers, train.unfreeze and train.layer_decay are of a body with a head on it",
-            got="a task that the whole model answers",
+            "train.layers, train.unfreeze and train.layer_decay are of models with one stack of layers",
+            got=f"a {family_of(model.config)} model",
             do="leave them out",
         )
     return model.blocks()

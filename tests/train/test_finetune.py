@@ -266,7 +266,8 @@ def test_rates_fall_with_depth(tmp_path: Path, files: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("name", "height"),
     [("body.embedding.weight", 0), ("body.layers.0.mlp.up.weight", 1), ("body.layers.11.attention.out.bias", 12),
-     ("body.norm.weight", 13), ("head.out.weight", 13)],
+     ("body.norm.weight", 13), ("body.embedding_norm.weight", 0), ("head.out.weight", 13),
+     ("embedding.weight", 0), ("layers.3.mlp.up.weight", 4), ("norm.weight", 13), ("head.weight", 13)],
 )  # fmt: skip
 def test_heights(name: str, height: int) -> None:
     assert height_of(name, 12) == height
@@ -441,11 +442,22 @@ def test_rates_by_layer_are_of_what_trains_the_parameter(tmp_path: Path, files: 
     assert slots["body.layers.0.mlp.up.weight"].lr == pytest.approx(0.02 * 0.25)
 
 
-def test_layers_cannot_thaw_where_the_whole_model_answers(tmp_path: Path) -> None:
+def test_the_top_of_a_decoder_that_answers_by_itself_is_trained_alone(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "w7"}, {"role": "assistant", "content": "w8"}]
     path = write_rows(tmp_path / "chats.jsonl", [{"messages": turns}] * 4)
+    base = base_folder(tmp_path, "gpt")
+    run = finetune(recipe(tmp_path / "run", base, {"kind": "dialogue", "train": str(path)}, length="2 steps", layers=1))
+    before, after = (load_file(folder / "model.safetensors") for folder in (base, run.model_dir))
+    moved = {name for name, weight in before.items() if not torch.equal(weight, after[name])}
+    assert moved
+    assert all(name.startswith(("model.layers.1.", "model.norm")) for name in moved)
+
+
+def test_layers_of_two_stacks_cannot_thaw(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "pairs.jsonl", [{"source": "w7", "target": "w8"}] * 4)
     given = recipe(
-        tmp_path / "run", base_folder(tmp_path, "gpt"), {"kind": "dialogue", "train": str(path)}, unfreeze="1 epochs"
-    )
-    with pytest.raises(UserError, match="of a body with a head"):
+        tmp_path / "run", base_folder(tmp_path, "seq2seq"), {"kind": "translation", "train": str(path)},
+        unfreeze="1 epochs",
+    )  # fmt: skip
+    with pytest.raises(UserError, match="of models with one stack of layers; got a seq2seq model"):
         finetune(given)
