@@ -10,19 +10,21 @@ Answers are cut from the context by its characters, so nothing is put together a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from foundling.core.config import Part, PartConfig
 from foundling.core.errors import UserError
 from foundling.core.log import logger
 from foundling.core.registry import load_part
 from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.heads.base import HeadConfig
+from foundling.optim.losses.base import ClassLossConfig, shape_of
 from foundling.tasks.base import Facts, HeadTask, Measured, RowFault, TaskConfig, fitted_temperature, softmax
 from foundling.tasks.fields import field_of, has_field
 from foundling.tasks.overlap import tell_overlap
@@ -76,10 +78,18 @@ class Config(TaskConfig):
     """Tokens of an answer at most."""
     num_answers: Annotated[int, Field(ge=1, le=_NUM_BEST)] = 3
     """Candidates that stand beside an answer, the best first."""
+    loss: Annotated[PartConfig, Part("optim.losses")] | None = None
+    """How wrong places are weighed: cross_entropy, label_smoothing, focal; None: cross_entropy."""
 
     metric: ClassVar[str] = "f1"
     families: ClassVar[tuple[str, ...]] = ("bert", "gpt", "xlnet")
     later: ClassVar[tuple[str, ...]] = (*TaskConfig.later, "stride", "longest_answer", "num_answers")
+
+    @model_validator(mode="after")
+    def _loss_of_places(self) -> Self:
+        if not isinstance(self.loss, ClassLossConfig | None):
+            raise ValueError("a loss of places must be one of one true class: cross_entropy, label_smoothing, focal")
+        return self
 
     def example(self, data: Mapping[str, Any], *, known: bool) -> Example:
         question, context = (field_of(data, role, self.fields) for role in ("question", "context"))
@@ -197,6 +207,7 @@ class Qa(HeadTask):
     def __init__(self, config: Config, tokenizer: Tokenizer, body: Any, facts: Facts) -> None:
         super().__init__(config, tokenizer, body, facts)
         self._room = self.max_length - self.frame.num_special(2)
+        self._shape = shape_of(config.loss)
 
     def head(self) -> HeadConfig:
         config: HeadConfig = load_part("heads", "span").Config.model_validate(
@@ -254,7 +265,7 @@ class Qa(HeadTask):
         return found
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Of each row, the mean cross entropy of where the answer begins and where it ends, over the row's places."""
+        """Of each row, the mean loss of where the answer begins and where it ends, over the row's places."""
         assert batch.target_index_M is not None
         assert batch.labels_R is not None, "rows whose answers are known"
         scores_M2, truth_R2 = logits.float(), batch.labels_R
@@ -264,8 +275,10 @@ class Qa(HeadTask):
         none_R2 = scores_M2.new_full((batch.num_rows, 2), -torch.inf)
         top_R2 = none_R2.scatter_reduce(0, row_M[:, None].expand_as(scores_M2), scores_M2.detach(), "amax")
         sums_R2 = torch.zeros_like(top_R2).index_add(0, row_M, (scores_M2 - top_R2[row_M]).exp())
-        true_R2 = scores_M2.gather(0, first_R[:, None] + truth_R2)
-        return (sums_R2.log() + top_R2 - true_R2).mean(1)
+        log_z_R2 = sums_R2.log() + top_R2
+        log_p_R2 = scores_M2.gather(0, first_R[:, None] + truth_R2) - log_z_R2
+        means_R2 = torch.zeros_like(top_R2).index_add(0, row_M, scores_M2) / row_M.bincount()[:, None]
+        return (self._shape.of_truth(log_p_R2, log_z_R2, means_R2) + self._shape.z * log_z_R2.square()).mean(1)
 
     def decode(
         self, examples: Sequence[Example], rows: Sequence[TaskRow], outputs: Sequence[np.ndarray]

@@ -11,6 +11,7 @@ import torch
 import transformers
 from torch.nn import functional as F
 
+from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.core.registry import load_part
 from foundling.serve.load import load
@@ -41,7 +42,8 @@ def asks(path: Path, **changes: Any) -> dict[str, Any]:
 def qa_task(tokenizer: Tokenizer, *, max_positions: int = 64, unanswerable: bool = False, **settings: Any) -> Qa:
     """A task without a model."""
     body = tiny_model("bert", tokenizer.vocab_size, max_positions=max_positions).config
-    return Config(train=("x",), **settings).build(tokenizer, body, {"unanswerable": unanswerable})
+    found = validate(Config, {"train": ["x"], **settings}, "task")
+    return found.build(tokenizer, body, {"unanswerable": unanswerable})
 
 
 def trained_tokenizer(kind: str) -> Tokenizer:
@@ -169,6 +171,18 @@ def test_windows_answer_as_the_whole_context_does() -> None:
         answers += task.decode(examples, rows, [scores_V2[row.tokens[row.places]] for row in rows])
     assert answers[0] == answers[1]
     assert num_rows[0] == 1 < 10 < num_rows[1]
+
+
+@pytest.mark.parametrize("loss", [{"kind": "label_smoothing", "smoothing": 0.2, "z_loss": 0.01}, {"kind": "focal"}])
+def test_places_are_weighed_as_the_loss_says(loss: dict[str, Any]) -> None:
+    task = qa_task(tiny_tokenizer(), loss=loss)
+    rows = task.rows([task.config.example(row, known=True) for row in ROWS])
+    batch = task.collate(rows)
+    logits_M2 = torch.randn(len(batch.target_index_M), 2, generator=torch.Generator().manual_seed(0))
+    plain = task.config.loss.build()
+    parts = logits_M2.split([len(row.places) for row in rows])
+    expected = [plain.of_logits(p.T, torch.from_numpy(r.truth)).mean() for r, p in zip(rows, parts, strict=True)]
+    torch.testing.assert_close(task.losses(logits_M2, batch), torch.stack(expected))
 
 
 def test_loss_of_packed_rows_is_that_of_each_row_alone_and_torchs() -> None:

@@ -33,6 +33,16 @@ class Shape:
     def is_plain(self) -> bool:
         return self == Shape()
 
+    def of_truth(self, log_p: Tensor, log_z: Tensor, mean: Tensor) -> Tensor:
+        """The loss without its z part, any shape: of the log-probability of what is true, the log of the partition sum
+        and the mean of the logits."""
+        losses = -log_p
+        if self.gamma:
+            losses = (1 - log_p.exp()).clamp_min(1e-12) ** self.gamma * losses
+        if self.smoothing:
+            losses = (1 - self.smoothing) * losses + self.smoothing * (log_z - mean)
+        return losses
+
 
 PLAIN = Shape()
 
@@ -82,15 +92,11 @@ class ClassLoss:
         x_RC = logits_RC.float()
         log_z_R = x_RC.logsumexp(-1)
         log_p_R = x_RC.gather(-1, truth_R[:, None])[:, 0] - log_z_R
-        shape, losses_R = self.shape, -log_p_R
-        if shape.gamma:
-            losses_R = (1 - log_p_R.exp()).clamp_min(1e-12) ** shape.gamma * losses_R
-        if shape.smoothing:
-            losses_R = (1 - shape.smoothing) * losses_R + shape.smoothing * (log_z_R - x_RC.mean(-1))
+        losses_R = self.shape.of_truth(log_p_R, log_z_R, x_RC.mean(-1))
         if self.class_weights is not None:
             losses_R = losses_R * self.class_weights.to(losses_R.device)[truth_R]
-        if shape.z:
-            losses_R = losses_R + shape.z * log_z_R.square()
+        if self.shape.z:
+            losses_R = losses_R + self.shape.z * log_z_R.square()
         return losses_R
 
 
