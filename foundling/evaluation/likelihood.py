@@ -2,7 +2,8 @@
 
 A decoder gives the log-probability of a text. A masked model has none; what stands for it is the pseudo-log-likelihood,
 the sum of each token's log-probability given all others (Salazar et al. 2020, arXiv:1910.14659), one row for each
-token. A permutation model can give either. Which it is, the objective says by the batches that it makes.
+token; so it does for a permutation model, which seldom sees a text with nothing behind it while it trains. Which it is,
+the objective says by the batches that it makes.
 """
 
 # Shapes: N = packed tokens, R = rows, M = targets.
@@ -46,17 +47,24 @@ def log_likelihoods(
     *,
     max_positions: int,
     batch_tokens: int = BATCH_TOKENS,
+    names: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Log-likelihood of each text (token ids, at least one), nats, fp64 [texts].
 
-    Texts of like length are computed together; the order of the answers is that of the texts. UserError: an empty
-    text, one that does not fit the model's positions, a loss that is not finite.
+    Texts of like length are computed together; the order of the answers is that of the texts. names: where each text
+    stands, for errors; None: they are counted from 1. UserError: an empty text, one that does not fit the model's
+    positions, a loss that is not finite.
     """
     for number, text in enumerate(texts):
+        name = f"text {number + 1}" if names is None else names[number]
         if not len(text):
-            raise UserError("a text must have a token to be scored", got=f"none in text {number + 1}")
-        if objective.text_rows(len(text))[1] > max_positions:
-            raise UserError(f"a text must fit the model's {max_positions} positions", got=f"{len(text)} tokens")
+            raise UserError("a text must have a token to be scored", got=f"none in {name}")
+        length = objective.text_rows(len(text))[1]
+        if length > max_positions:
+            raise UserError(
+                f"a text and what frames it must fit the model's {max_positions} positions",
+                got=f"{length} tokens in {name}",
+            )
     device = next(model.parameters()).device if isinstance(model, torch.nn.Module) else torch.device("cpu")
     found = np.zeros(len(texts))
     for parts in _batches([len(text) for text in texts], objective, batch_tokens):

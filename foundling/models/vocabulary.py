@@ -23,8 +23,9 @@ def extend_vocabulary(model: Any, old: Tokenizer, new: Tokenizer, generator: tor
     Old rows stay as they are. Of every parameter with a row for each token (embedding, head, bias), a new token's row
     is the mean of the rows of the old tokens that its text was read as; a special token's, and that of a text which
     was unknown, is drawn with the mean and covariance of the old rows (Hewitt 2021). UserError: the new tokenizer does
-    not hold the old tokens under their ids.
+    not hold the old tokens under their ids, or the model has no rows for all old ones.
     """
+    must_have_rows(model.config, old)
     _must_extend(old, new)
     first, vocab_size = old.vocab_size, max(new.vocab_size, model.config.vocab_size)
     pieces = [old_pieces(token_id, old, new) for token_id in range(first, new.vocab_size)]
@@ -45,6 +46,16 @@ def extend_vocabulary(model: Any, old: Tokenizer, new: Tokenizer, generator: tor
         f"{len(pieces):,}", f"{new.vocab_size:,}", f"{num_read:,}", f"{len(pieces) - num_read:,}",
     )  # fmt: skip
     return wider
+
+
+def must_have_rows(config: Any, tokenizer: Tokenizer) -> None:
+    """UserError: a tokenizer with more tokens than its model has rows."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            "the tokenizer must not have more tokens than the model",
+            got=f"{tokenizer.vocab_size} against {config.vocab_size}",
+            do="give a model folder with the tokenizer that the model was trained with",
+        )
 
 
 def _must_extend(old: Tokenizer, new: Tokenizer) -> None:

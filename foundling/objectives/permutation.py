@@ -11,7 +11,7 @@ earlier ones.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
@@ -44,15 +44,10 @@ class Config(PartConfig):
     """Predicted tokens stand in spans of 1 to so many."""
     window: Annotated[Count, Field(ge=1)] | None = None
     """All targets of one window of so many tokens are predicted before those of the next; None: the row is one."""
-    segments: Literal["documents", "none"] = "documents"
-    """documents: a row knows which of its tokens are of one document. Models with rotary positions never do."""
     memory: Annotated[Count, Field(ge=0)] = 0
     """Tokens before each row that it sees too. They are read with the weights of the moment, without gradient."""
     bidirectional: bool = False
     """Half of the rows have what follows them as memory, instead of what comes before."""
-    text_order: Literal["others", "identity"] = "others"
-    """How a text is scored as a whole. others: each token given all others, a pseudo-log-likelihood; identity: each
-    given those before it, a log-probability, though training seldom shows a text with nothing behind."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -71,7 +66,6 @@ class Permutation:
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
         self._shape = shape_of(config.loss)
         self._config = config
-        self.pseudo_likelihood = config.text_order == "others"
         self._end_id = tokenizer.eos_id if tokenizer.eos_id is not None else tokenizer.sep_id
         self._factorization = Factorization(
             config.one_in, config.max_span, config.window, frozenset(tokenizer.special_ids)
@@ -111,25 +105,12 @@ class Permutation:
 
     def text_rows(self, length: int) -> tuple[int, int]:
         """(rows, tokens of a row) that a text of this many tokens becomes."""
-        return (length, length + 2) if self.pseudo_likelihood else (1, length + 1)
+        return length, length + 2
 
     def text_batch(self, texts: Sequence[np.ndarray], asked: Sequence[range] | None = None) -> Batch:
-        """Rows whose targets' losses add up to each text's negative (pseudo-)log-likelihood; `sources_R` says which
-        text a row is of. asked: of pseudo-likelihoods, which tokens of each text; None: all."""
-        return self.leave_one_out_batch(texts, asked) if self.pseudo_likelihood else self.autoregressive_batch(texts)
-
-    def autoregressive_batch(self, texts: Sequence[np.ndarray]) -> Batch:
-        """A row for each text [T]: an end token, and every token predicted from those before it (the identity order).
-        Its T targets' losses add up to -log of the text's probability."""
-        framed = [np.concatenate([[self._end()], text]) for text in texts]
-        return replace(
-            self._batch(framed, [np.arange(len(text) + 1) for text in texts]), sources_R=tuple(range(len(texts)))
-        )
-
-    def leave_one_out_batch(self, texts: Sequence[np.ndarray], asked: Sequence[range] | None = None) -> Batch:
         """T rows for each text [T]: row i predicts token i from all others, an end token before and after the text.
-        The losses add up to the negative pseudo-log-likelihood (Salazar et al. 2020, arXiv:1910.14659). asked: which
-        tokens of each text; None: all."""
+        The losses add up to the negative pseudo-log-likelihood (Salazar et al. 2020, arXiv:1910.14659); `sources_R`
+        says which text a row is of. asked: which tokens of each text; None: all."""
         framed, ranks, owners = [], [], []
         for number, text in enumerate(texts):
             row = np.concatenate([[self._end()], text, [self._end()]])
@@ -170,7 +151,7 @@ class Permutation:
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Which document each token of a row and of its memory belongs to, counted from the first of them. An end
         token that is itself to be predicted ends none: the segments would tell where it stands."""
-        if self._config.segments == "none" or self._end_id is None:
+        if self._end_id is None:
             return None, None
         memory_W = tokens_T[:0] if memory_W is None else memory_W
         ends = [(tokens_T == self._end_id) & (ranks_T == 0), memory_W == self._end_id]

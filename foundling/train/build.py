@@ -15,6 +15,8 @@ from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.data.rows import Samples
 from foundling.models.hub import find_model_dir, load_config
+from foundling.models.vectors import VectorFile
+from foundling.models.vocabulary import must_have_rows
 from foundling.nn.attention import training_kernel
 from foundling.nn.init import place_
 from foundling.nn.ngrams import ngram_tables
@@ -23,6 +25,7 @@ from foundling.optim.base import Optimizer, OptimizerConfig
 from foundling.optim.schedules.base import ScheduleConfig
 from foundling.parallel.apply import apply_sharding, apply_tensor_parallel, compile_blocks, recompute_blocks
 from foundling.parallel.world import World
+from foundling.tokenizers.base import load_tokenizer
 from foundling.train.dial import default_lr
 from foundling.train.machine import choose_precision
 from foundling.train.prepare import Data
@@ -198,11 +201,20 @@ def check(recipe: Recipe, *, resumed: bool) -> None:
     """UserError for what cannot be, as far as it can be told before any text is read. resumed: whether the run has
     weights already."""
     row_length, start = max(row_lengths_of(recipe)), recipe.model.start
-    config: Any = recipe.model.fields(1, row_length) if start is None else load_config(find_model_dir(start))
+    if start is None:
+        config: Any = recipe.model.fields(1, row_length)
+    else:
+        folder = find_model_dir(start)
+        config = load_config(folder)
+        must_have_rows(config, load_tokenizer(folder))
     _check_lengths(config, row_length)
     vectors = recipe.model.embeddings
-    if vectors is not None and not resumed and not Path(vectors.path).is_file():
-        raise UserError("a file of word vectors must exist", got=vectors.path)
+    if vectors is not None and not resumed and (found := VectorFile.open(vectors.path).dimensions) != config.width:
+        raise UserError(
+            f"word vectors must be as wide as the model, {config.width}",
+            got=f"{found} numbers a word in {vectors.path}",
+            do=f"set the model's width to {found}, or give other vectors",
+        )
 
 
 def _check_lengths(config: Any, row_length: int) -> None:

@@ -32,11 +32,6 @@ def start_weights(recipe: Recipe, data: Data) -> Any:
     if recipe.tokenizer is not None and recipe.tokenizer.extend:
         generator = torch.Generator().manual_seed(recipe.seed)
         model = extend_vocabulary(model, load_tokenizer(start), data.tokenizer, generator)
-    if data.tokenizer.vocab_size > model.config.vocab_size:
-        raise UserError(
-            "the tokenizer must not have more tokens than the model",
-            got=f"{data.tokenizer.vocab_size} against {model.config.vocab_size}",
-        )
     return model
 
 
@@ -58,6 +53,11 @@ def fill(model: Any, weights: Mapping[str, Tensor] | None, seed: int) -> None:
         model.initialize(torch.Generator().manual_seed(seed))
         return
     wanted = dict(model.named_parameters())
+    if not wanted.keys() & weights.keys():
+        raise UserError(
+            "what a run starts from must hold weights of the model that is trained",
+            got=f"none of its names: {', '.join(sorted(weights)[:3])}, ...",
+        )
     new = [name for name in wanted if name not in weights]
     if new:
         model.initialize(torch.Generator().manual_seed(seed))

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from foundling.cli.main import VERBS, main
+from foundling.models.hub import save_model
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import recipe_from
 from foundling.train.state import checkpoints
-from tests.tiny import write_texts
+from tests.tiny import tiny_model, write_texts
 
 Data = Callable[..., dict[str, Any]]
 
@@ -189,6 +190,20 @@ def test_a_vocabulary_too_large(fails: Callable[..., str], recipe: Callable[...,
 
 
 def test_a_tokenizer_larger_than_the_model_it_starts_from(
+    fails: Callable[..., str], tiny_data: Data, tiny_tokenizer: Path, tmp_path: Path
+) -> None:
+    """Of 400 tokens for a model of 399; told before anything is made of the text."""
+    save_model(tiny_model("gpt", 399, max_positions=32), tmp_path / "model")
+    shutil.copy(tiny_tokenizer / "tokenizer.json", tmp_path / "model")
+    data = tiny_data(model={"from": str(tmp_path / "model")})
+    for tokenizer in (None, {"path": str(tiny_tokenizer), "extend": True}):
+        (tmp_path / "r.yaml").write_text(yaml.safe_dump({**data, "tokenizer": tokenizer}))
+        said = fails("pretrain", str(tmp_path / "r.yaml"))
+        assert "the tokenizer must not have more tokens than the model; got 400 against 399" in said
+        assert not (tmp_path / "run").exists()
+
+
+def test_rows_longer_than_the_positions_of_the_model_they_start_from(
     fails: Callable[..., str], tiny_data: Data, tmp_path: Path
 ) -> None:
     first = pretrain(recipe_from(tiny_data("first", **{"train.length": "1 step"})))

@@ -3,10 +3,12 @@
 import gzip
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 
 from foundling.core.errors import UserError
 from foundling.core.registry import load_part, part_names
@@ -17,8 +19,9 @@ from foundling.evaluation.suites.minimal_pairs import Config as Pairs
 from foundling.evaluation.suites.perplexity import Config as Perplexity
 from foundling.evaluation.suites.pseudo_perplexity import Config as Pseudo
 from foundling.evaluation.versus import versus
+from foundling.tokenizers.base import SpecialTokens, Tokenizer
 from tests.evaluation.test_likelihood import FAMILIES, VOCAB, parts
-from tests.tiny import END, FIRST_ORDINARY, tiny_tokenizer
+from tests.tiny import END, FIRST_ORDINARY, SPECIAL, tiny_tokenizer
 
 
 def subject(family: str, baseline: Ngram | None = None) -> Subject:
@@ -90,6 +93,27 @@ def test_what_is_no_pair_is_told(tmp_path: Path) -> None:
             Pairs().build().run(subject("gpt"), [path])
     with pytest.raises(UserError, match="could not be read"):
         Pairs().build().run(subject("gpt"), [tmp_path / "nowhere.jsonl"])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pair_that_cannot_be_scored_is_told_with_its_place(family: str, tmp_path: Path) -> None:
+    path, other = tmp_path / "pairs.jsonl", tmp_path / "more.jsonl"
+    good = json.dumps({"sentence_good": "w7 w8", "sentence_bad": "w8 w7"}) + "\n"
+    path.write_text("\n" + good)
+    for text, told in ((words(17, 0), "fit the model's 16 positions; got 1[79] tokens"), (".", "none")):
+        other.write_text(good + "\n" + json.dumps({"sentence_good": "w7", "sentence_bad": text}) + "\n")
+        one = subject(family)
+        if told == "none":
+            one = replace(one, tokenizer=deaf_tokenizer())
+        with pytest.raises(UserError, match=rf"{told} in .*more.jsonl, line 3, sentence_bad"):
+            Pairs().build().run(one, [path, other])
+
+
+def deaf_tokenizer() -> Tokenizer:
+    """The tiny tokenizer, which here drops full stops."""
+    raw = tokenizers.Tokenizer.from_str(tiny_tokenizer(VOCAB).json)
+    raw.normalizer = tokenizers.normalizers.Replace(".", "")
+    return Tokenizer(raw, SpecialTokens(dict(SPECIAL)), kind="wordlevel")
 
 
 @pytest.mark.parametrize("family", ["bert", "xlnet"])

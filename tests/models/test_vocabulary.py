@@ -118,6 +118,13 @@ def test_another_tokenizer_is_no_extension() -> None:
         extend_vocabulary(model, wordpiece(OLD), wordpiece([*OLD[:6], "[PAD]"]), generator)
 
 
+@pytest.mark.parametrize("vocab_size", [7, 5])
+def test_a_model_without_rows_for_its_own_tokenizer_is_no_beginning(vocab_size: int) -> None:
+    """One row short, the first new token would land where the last old one belongs; more, and rows stay empty."""
+    with pytest.raises(UserError, match=rf"not have more tokens than the model; got 8 against {vocab_size}"):
+        extended(random_model("gpt", vocab_size), ["playing", "walked"])
+
+
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])
 def test_plain_added_tokens_are_read_as_their_text(kind: str) -> None:
     old = trained(kind)

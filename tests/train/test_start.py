@@ -17,9 +17,9 @@ from foundling.train.build import build
 from foundling.train.prepare import Data, prepare
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import Recipe, recipe_from
-from foundling.train.start import token_counts
+from foundling.train.start import fill, token_counts
 from foundling.train.state import Training
-from tests.tiny import ENGLISH
+from tests.tiny import ENGLISH, tiny_model
 
 Make = Callable[..., Recipe]
 
@@ -64,11 +64,20 @@ def test_a_resumed_run_needs_the_vectors_no_more(tiny_recipe: Make, tmp_path: Pa
 
 
 def test_vectors_of_another_width_and_beside_given_weights_are_told(tiny_recipe: Make, tmp_path: Path) -> None:
+    """Before anything is made of the text."""
     path = write_vectors(tmp_path / "v.vec", width=31)
-    with pytest.raises(UserError, match=r"as wide as the model, 32; got 31 numbers"):
-        begun(tiny_recipe(out=str(tmp_path / "run"), **{"model.embeddings": str(path)}))
+    with pytest.raises(UserError, match=r"as wide as the model, 32; got 31 numbers.*set the model's width to 31"):
+        pretrain(tiny_recipe(out=str(tmp_path / "run"), **{"model.embeddings": str(path)}))
+    with pytest.raises(UserError, match=r"a file of word vectors must exist"):
+        pretrain(tiny_recipe(out=str(tmp_path / "run"), **{"model.embeddings": str(tmp_path / "nowhere.vec")}))
+    assert not (tmp_path / "run").exists()
     with pytest.raises(UserError, match="give one of from and embeddings"):
         recipe_from({"name": "x", "corpus": {"train": "a"}, "model": {"from": "b", "embeddings": "v.vec"}})
+
+
+def test_weights_of_which_nothing_is_taken_are_told() -> None:
+    with pytest.raises(UserError, match="must hold weights of the model that is trained; got none of its names: x"):
+        fill(tiny_model("gpt"), {"x": torch.zeros(2)}, 0)
 
 
 def test_training_tokens_are_counted(tiny_recipe: Make, tmp_path: Path) -> None:

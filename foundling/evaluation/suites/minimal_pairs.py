@@ -44,6 +44,8 @@ class _Pair:
     bad: str
     group: str | None
     kind: str | None
+    where: str
+    """File and line."""
 
 
 class MinimalPairs:
@@ -53,13 +55,16 @@ class MinimalPairs:
         self.config = config
 
     def run(self, subject: Subject, data: Sequence[Path]) -> Report:
-        """Scores each pair. UserError: a line that is no pair (told with file and number), no pair at all."""
+        """Scores each pair. UserError: a line that is no pair or cannot be scored (told with file and number), no pair
+        at all."""
         pairs = list(self._limited(pair for path in data for pair in _read(path, self.config.by)))
         if not pairs:
             raise UserError("there must be pairs to score", got="none", do="give a JSON lines file in BLiMP's format")
         ids = [subject.tokenizer.encode(text) for pair in pairs for text in (pair.good, pair.bad)]
+        names = [f"{pair.where}, {key}" for pair in pairs for key in ("sentence_good", "sentence_bad")]
         objective = subject.need_scorer()
-        models = {"model": log_likelihoods(subject.model, objective, ids, max_positions=subject.max_positions)}
+        likely = log_likelihoods(subject.model, objective, ids, max_positions=subject.max_positions, names=names)
+        models = {"model": likely}
         if subject.baseline is not None:
             end = [document_end(subject.tokenizer)]
             models["n-gram"] = np.array([-subject.baseline.losses(np.array(text), end).sum() for text in ids])
@@ -134,4 +139,4 @@ def _pair(line: str, where: str, by: str) -> _Pair:
         raise UserError(f"{where} must have sentence_good and sentence_bad", got=", ".join(row) or "no field")
     kind = row.get("UID")
     group = row.get(by)
-    return _Pair(good, bad, None if group is None else str(group), None if kind is None else str(kind))
+    return _Pair(good, bad, None if group is None else str(group), None if kind is None else str(kind), where)

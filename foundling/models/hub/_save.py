@@ -18,13 +18,14 @@ from foundling.models.hub._card import GENERATES, model_card
 from foundling.models.hub._load import CONFIG_FILE, FOLDER, load_model
 from foundling.models.hub._weights import write_weights
 from foundling.models.hub.base import Format, Weight
-from foundling.tokenizers.base import Tokenizer
+from foundling.tokenizers.base import Tokenizer, load_tokenizer
 
 MAX_SHARD_BYTES = 5 * 10**9
 """Largest weight file: what model hubs and file systems take without special care."""
 _PROBE_ROWS, _PROBE_TOKENS = 2, 8
 _PROBE_TOLERANCE = 1e-5
 """The same weights give the same answers to the bit; a kernel that is chosen by alignment may round otherwise."""
+_WAY_OUT = "nothing was kept; write it to another disk, and report it if it happens again"
 
 
 def format_for(config: Any) -> Format:
@@ -60,7 +61,8 @@ def save_model(
     a sharded model's gathered parameters. inputs: name -> sha256 or key of what the model was made from. form: how it
     is written; None: the format of its config. beside: further JSON files, by name.
     UserError: no format writes this config, the tokenizer has more ids than the model, a weight is missing or not
-    finite, the disk is full, or the written folder, loaded again, does not answer random tokens as the weights do.
+    finite, the disk is full, or the written folder, loaded again, does not hold the same weights to the bit, answer
+    random tokens as they do, and cut text by the same tokenizer.
     """
     folder = Path(folder)
     config: Any = model.config
@@ -87,9 +89,10 @@ def save_model(
             known_ids = {key: x for key, x in _token_ids(tokenizer, ("bos", "eos", "pad")).items() if x is not None}
             write_json(temporary / "generation_config.json", {**known_ids, **(generation or {})})
         write_weights(temporary, tensors, max_shard_bytes)
-        _must_answer_alike(temporary, folder, form, config, source, written)
+        _must_be_alike(temporary, folder, form, config, source, written)
         if tokenizer is not None:
             tokenizer.write_files(temporary, most=config.max_positions)
+            _must_cut_alike(temporary, folder, tokenizer)
         page = model_card(
             card, name=folder.resolve().name, facts=facts, num_parameters=num_parameters,
             pipeline=form.pipeline, auto_class=form.auto_class_of(config),
@@ -141,10 +144,11 @@ def _token_ids(tokenizer: Tokenizer | None, roles: Iterable[str]) -> dict[str, i
     return {f"{role}_token_id": getattr(tokenizer, f"{role}_id", None) for role in roles}
 
 
-def _must_answer_alike(
+def _must_be_alike(
     written: Path, folder: Path, form: Format, config: Any, source: Mapping[str, Tensor], dtype: torch.dtype
 ) -> None:
-    """Loads what was written and compares its answers to a few random tokens with those of the weights it came from."""
+    """Loads what was written and compares it with what it came from: the answers to a few random tokens, which also
+    tell what the config loses, and every weight, for few tokens read few rows of embeddings."""
     with torch.device("meta"):
         live: nn.Module = config.build()
     state = {name: source[name].detach().to("cpu", dtype).float() for name, _ in live.named_parameters()}
@@ -153,14 +157,32 @@ def _must_answer_alike(
     shape = (_PROBE_ROWS, min(_PROBE_TOKENS, config.max_positions))
     tokens_RT = torch.randint(0, config.vocab_size, shape, generator=generator)
     batch = rows_batch(tokens_RT, tokens_RT)
+    loaded = load_model(written, form=form)
     with torch.inference_mode():
-        ours, theirs = (form.probe(model.eval(), batch) for model in (live, load_model(written, form=form)))
+        ours, theirs = (form.probe(model.eval(), batch) for model in (live, loaded))
     worst = max((a - b).abs().max().item() for a, b in zip(ours, theirs, strict=True))
     if not worst <= _PROBE_TOLERANCE:
         raise UserError(
             f"the model written to {folder} must answer as the model itself does",
             got=f"answers that differ by up to {worst:g}",
-            do="nothing was kept; write it to another disk, and report it if it happens again",
+            do=_WAY_OUT,
+        )
+    back = dict(loaded.named_parameters())
+    for name, weight in live.named_parameters():
+        if not torch.equal(weight.view(torch.int32), back[name].view(torch.int32)):  # as bits: -0 is not 0
+            raise UserError(
+                f"the model written to {folder} must hold the model's own weights", got=f"another {name}", do=_WAY_OUT
+            )
+
+
+def _must_cut_alike(written: Path, folder: Path, tokenizer: Tokenizer) -> None:
+    """Reads the tokenizer's files back."""
+    back = load_tokenizer(written)
+    if back.sha256 != tokenizer.sha256 or back.special != tokenizer.special:
+        raise UserError(
+            f"the tokenizer written to {folder} must be the model's own",
+            got="another one" if back.sha256 != tokenizer.sha256 else "other special tokens",
+            do=_WAY_OUT,
         )
 
 
