@@ -12,7 +12,7 @@ from foundling.decoding.beam import Beam, Hypothesis, beam_search
 from foundling.decoding.generate import generate
 from foundling.models.gpt import Gpt
 from foundling.models.hub import save_model
-from foundling.models.seq2seq import Config, Seq2Seq, Sources
+from foundling.models.seq2seq import Config, Seq2Seq
 from tests.serve.conftest import small_model
 
 START, STOP = 0, 1
@@ -194,10 +194,3 @@ def test_a_stop_ends_a_sentence_and_the_others_go_on(monkeypatch: pytest.MonkeyP
 def test_what_cannot_be_is_told(keys: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         beam_search(**{"model": small_seq2seq(30), "prompts": [[3]], "max_tokens": 5, "start_id": START, **keys})
-
-
-def test_sources_of_any_length_are_padded_without_a_trace() -> None:
-    model = small_seq2seq(30)
-    memory = model.encode_sources(Sources.pack([[3, 4], [5, 6, 7]]))
-    assert memory.longest == 3
-    assert memory.bounds_R1.tolist() == [0, 2, 5]

@@ -3,18 +3,21 @@
 import fnmatch
 from dataclasses import replace
 from importlib.resources import files
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from pydantic import ValidationError
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from foundling.data.batch import Batch, rows_batch
 from foundling.models.gpt import Cache, Config, Gpt, last_logits
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy
+from tests.nn.test_attention import ROWS
 
 SIZES = yaml.safe_load(files("foundling.models").joinpath("sizes.yaml").read_text(encoding="utf-8"))["gpt"]
 VARIANTS = {
@@ -59,7 +62,7 @@ def variant(request: pytest.FixtureRequest) -> str:
 def test_no_future_token_changes_an_output(variant: str) -> None:
     model, (row,) = small(variant), some_tokens(12)
     before = model(packed([row])).hidden_MD
-    for place in (11, 5):
+    for place in range(12):
         changed = row.clone()
         changed[place] = (changed[place] + 7) % 61
         differs = (model(packed([changed])).hidden_MD != before).any(1)
@@ -67,11 +70,24 @@ def test_no_future_token_changes_an_output(variant: str) -> None:
         assert differs[place:].all()
 
 
-def test_packed_rows_are_separate_rows(variant: str) -> None:
+@pytest.mark.parametrize("kernel", ["sdpa", ROWS])
+def test_packed_rows_are_separate_rows(variant: str, kernel: Any) -> None:
+    """In their answers, in the summed loss and in its gradients. tests/models/test_hub.py has them padded."""
     model, rows = small(variant), some_tokens(7, 12, 12, 1)
+    model.set_kernel("sdpa")
+    rolled = [replace(packed([row]), targets_M=row.roll(-1)) for row in rows]
+    answers = [model(row).logits() for row in rolled]
+    alone = torch.cat(answers)
+    losses = [F.cross_entropy(x, row.targets_M, reduction="sum") for x, row in zip(answers, rolled, strict=True)]
+    model.set_kernel(kernel)
     together = model(packed(rows)).logits()
-    alone = torch.cat([model(packed([row])).logits() for row in rows])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    loss = F.cross_entropy(together, torch.cat([row.targets_M for row in rolled]), reduction="sum")
+    torch.testing.assert_close(loss, torch.stack(losses).sum(), atol=1e-5, rtol=1e-5)
+    parameters = dict(model.named_parameters())
+    wanted = torch.autograd.grad(torch.stack(losses).sum(), list(parameters.values()))
+    for name, one, two in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), wanted, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4, msg=name)
     chosen = torch.tensor([30, 0, 8])
     few = replace(packed(rows), target_index_M=chosen)
     torch.testing.assert_close(model(few).logits(), together[chosen])

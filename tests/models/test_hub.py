@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from foundling.core.errors import UserError
-from foundling.data.batch import rows_batch
+from foundling.data.batch import Batch
 from foundling.models.gpt import Config, Gpt
 from foundling.models.hub import format_for, load_config, load_model, save_model
 from foundling.models.hub._weights import SAFETENSORS
@@ -22,7 +22,8 @@ from tests.tiny import tiny_model
 
 transformers = pytest.importorskip("transformers")
 
-VOCAB, LENGTH = 61, 13
+VOCAB = 61
+LENGTHS_R = torch.tensor([13, 5, 5, 9, 1])
 HF: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("GPT2", {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 32}),
     "gpt2-untied": ("GPT2", {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_inner": 40, "tie_word_embeddings": False}),
@@ -81,15 +82,25 @@ def edit_config(folder: Path, **keys: Any) -> None:
 
 
 def assert_same_function(ours: Gpt, theirs: Any) -> None:
-    """Logits, loss and every gradient agree to 1e-5, on two rows."""
+    """Hidden states, logits, loss and every gradient agree to 1e-5, on rows that are packed here and padded there."""
     generator = torch.Generator().manual_seed(1)
-    tokens_RT = torch.randint(0, VOCAB, (2, LENGTH + 1), generator=generator)
-    batch = rows_batch(tokens_RT[:, :-1], tokens_RT[:, 1:])
+    place_T = torch.arange(int(LENGTHS_R.max()))
+    mask_RT = place_T < LENGTHS_R[:, None]
+    tokens_RT, targets_RT = torch.randint(0, VOCAB, (2, *mask_RT.shape), generator=generator)
+    batch = Batch(
+        tokens_N=tokens_RT[mask_RT],
+        positions_N=place_T.expand_as(mask_RT)[mask_RT],
+        bounds_R1=torch.nn.functional.pad(LENGTHS_R.cumsum(0), (1, 0)).int(),
+        max_row_length=len(place_T),
+        targets_M=targets_RT[mask_RT],
+    )
     out = ours(batch)
-    answer = theirs(input_ids=tokens_RT[:, :-1])
-    torch.testing.assert_close(out.logits(), answer.logits.flatten(0, 1), atol=1e-5, rtol=1e-5)
+    answer = theirs(input_ids=tokens_RT, attention_mask=mask_RT.long(), output_hidden_states=True)
+    logits = answer.logits[mask_RT]
+    torch.testing.assert_close(ours.encode(batch), answer.hidden_states[-1][mask_RT], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out.logits(), logits, atol=1e-5, rtol=1e-5)
     loss = linear_cross_entropy(out.hidden_MD, out.head_weight_VD, batch.targets_M, 1 / batch.num_targets, False)
-    reference = torch.nn.functional.cross_entropy(answer.logits.flatten(0, 1), batch.targets_M)
+    reference = torch.nn.functional.cross_entropy(logits, batch.targets_M)
     torch.testing.assert_close(loss, reference, atol=1e-5, rtol=1e-5)
     loss.backward()
     reference.backward()
@@ -186,6 +197,28 @@ def test_old_files_are_read(tmp_path: Path) -> None:
     state["lm_head.weight"] = state["lm_head.weight"] + 1
     torch.save(state, tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"lm_head\.weight must equal"):
+        load_model(tmp_path)
+
+
+def test_old_files_in_shards_are_read(tmp_path: Path) -> None:
+    theirs = hf_model("gpt2")
+    theirs.save_pretrained(tmp_path)
+    (tmp_path / SAFETENSORS).unlink()
+    state = theirs.transformer.state_dict()
+    names = [f"pytorch_model-0000{i}-of-00002.bin" for i in (1, 2)]
+    where = {name: names[name.startswith("h.1.")] for name in state}
+    for file in names:
+        torch.save({name: value for name, value in state.items() if where[name] == file}, tmp_path / file)
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    assert_same_function(load_model(tmp_path), theirs)  # type: ignore[arg-type]
+    moved = {**where, "wpe.weight": names[1]}
+    index.write_text(json.dumps({"metadata": {}, "weight_map": moved}))
+    with pytest.raises(UserError, match=r"must name the file of each weight; got wpe\.weight"):
+        load_model(tmp_path)
+    index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    (tmp_path / names[1]).unlink()
+    with pytest.raises(UserError, match=names[1]):
         load_model(tmp_path)
 
 

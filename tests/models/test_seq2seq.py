@@ -9,12 +9,15 @@ import torch
 import yaml
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
 from foundling.data.batch import Batch
 from foundling.models.gpt import Rows, last_logits
 from foundling.models.seq2seq import Config, Memory, Seq2Seq, Sources
+from tests.nn.test_attention import ROWS
 
 SIZES = yaml.safe_load(files("foundling.models").joinpath("sizes.yaml").read_text(encoding="utf-8"))["seq2seq"]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -65,7 +68,7 @@ def variant(request: pytest.FixtureRequest) -> str:
 def test_a_target_token_sees_its_past_and_all_of_its_source(variant: str) -> None:
     model, (source,), (target,) = small(variant), some_tokens(1, 9), some_tokens(2, 12)
     before = model(packed([source], [target])).hidden_MD
-    for place in (11, 5):
+    for place in range(12):
         changed = target.clone()
         changed[place] = (changed[place] + 7) % VOCAB
         differs = (model(packed([source], [changed])).hidden_MD != before).any(1)
@@ -77,12 +80,24 @@ def test_a_target_token_sees_its_past_and_all_of_its_source(variant: str) -> Non
         assert (model(packed([changed], [target])).hidden_MD != before).any(1).all()
 
 
-def test_packed_rows_are_separate_rows(variant: str) -> None:
+@pytest.mark.parametrize("kernel", ["sdpa", ROWS])
+def test_packed_rows_are_separate_rows(variant: str, kernel: Any) -> None:
+    """In their answers, in the summed loss and in its gradients."""
     model, sources, targets = small(variant), some_tokens(1, 3, 9, 9, 5), some_tokens(2, 7, 12, 12, 1)
-    together = model(packed(sources, targets)).logits()
+    model.set_kernel("sdpa")
     pairs = zip(sources, targets, strict=True)
-    alone = torch.cat([model(packed([source], [target])).logits() for source, target in pairs])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    answers = [model(packed([source], [target])).logits() for source, target in pairs]
+    model.set_kernel(kernel)
+    together = model(packed(sources, targets)).logits()
+    torch.testing.assert_close(together, torch.cat(answers), atol=1e-5, rtol=1e-5)
+    asked = [target.roll(-1) for target in targets]
+    loss = F.cross_entropy(together, torch.cat(asked), reduction="sum")
+    alone = torch.stack([F.cross_entropy(x, y, reduction="sum") for x, y in zip(answers, asked, strict=True)]).sum()
+    torch.testing.assert_close(loss, alone, atol=1e-5, rtol=1e-5)
+    parameters = dict(model.named_parameters())
+    found, wanted = (torch.autograd.grad(x, list(parameters.values()), retain_graph=True) for x in (loss, alone))
+    for name, one, two in zip(parameters, found, wanted, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4, msg=name)
     chosen = torch.tensor([30, 0, 8])
     torch.testing.assert_close(model(packed(sources, targets, chosen)).logits(), together[chosen])
     torch.testing.assert_close(
@@ -158,9 +173,10 @@ def ours_of(model: Seq2Seq, name: str, value: Any) -> Tensor:
 
 
 def test_the_2017_mathematics_is_torchs() -> None:
+    """On packed rows of several lengths here, padded ones there."""
     model = small("2017")
     theirs = reference(model).eval()
-    sources, targets = some_tokens(1, 9, 9), some_tokens(2, 12, 12)
+    sources, targets = some_tokens(1, 3, 9, 9, 5), some_tokens(2, 7, 12, 12, 1)
     c = model.config
 
     def read(tokens_BT: Tensor) -> Tensor:
@@ -171,17 +187,25 @@ def test_the_2017_mathematics_is_torchs() -> None:
         table = torch.tensor(waves)
         return model.embedding(tokens_BT) * c.width**0.5 + table
 
-    src, tgt = torch.stack(sources), torch.stack(targets)
-    mask = nn.Transformer.generate_square_subsequent_mask(tgt.shape[1])
-    wanted = theirs(read(src), read(tgt), tgt_mask=mask, tgt_is_causal=True) @ model.embedding.weight.T
+    src, tgt = (pad_sequence(rows, batch_first=True, padding_value=7) for rows in (sources, targets))
+    no_source, no_target = (
+        torch.arange(x.shape[1])[None] >= torch.tensor([len(row) for row in rows])[:, None]
+        for x, rows in ((src, sources), (tgt, targets))
+    )
+    later = torch.ones(tgt.shape[1], tgt.shape[1], dtype=torch.bool).triu(1)
+    states = theirs(
+        read(src), read(tgt), tgt_mask=later, tgt_is_causal=True, src_key_padding_mask=no_source,
+        memory_key_padding_mask=no_source, tgt_key_padding_mask=no_target,
+    )  # fmt: skip
+    wanted = states[~no_target] @ model.embedding.weight.T
     ours = model(packed(sources, targets)).logits()
-    torch.testing.assert_close(ours, wanted.flatten(0, 1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
 
-    chosen = torch.randint(0, VOCAB, (24,), generator=torch.Generator().manual_seed(3))
-    nn.functional.cross_entropy(wanted.flatten(0, 1), chosen).backward()
+    chosen = torch.randint(0, VOCAB, (len(ours),), generator=torch.Generator().manual_seed(3))
+    F.cross_entropy(wanted, chosen).backward()
     embedding = model.embedding.weight.grad
     model.zero_grad()
-    nn.functional.cross_entropy(ours, chosen).backward()
+    F.cross_entropy(ours, chosen).backward()
     torch.testing.assert_close(model.embedding.weight.grad, embedding, atol=1e-5, rtol=1e-5)
     for name, parameter in theirs.named_parameters():
         torch.testing.assert_close(

@@ -12,6 +12,7 @@ import torch
 import yaml
 from pydantic import ValidationError
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from foundling.core.errors import UserError
@@ -74,28 +75,66 @@ def ordered(num_rows: int = ROWS, length: int = LENGTH, num_targets: int = 4, se
     )
 
 
+def uneven(*, segments: bool = True) -> list[Batch]:
+    """Rows of several lengths with several numbers of targets, a batch each."""
+    shapes = [(7, 2), (12, 3), (12, 3), (2, 1)]
+    rows = [ordered(1, length, targets, seed) for seed, (length, targets) in enumerate(shapes)]
+    return rows if segments else [replace(row, segments_N=None) for row in rows]
+
+
+def joined(rows: list[Batch]) -> Batch:
+    """One batch of the rows of many."""
+
+    def end_to_end(name: str) -> Tensor | None:
+        parts = [getattr(row, name) for row in rows]
+        return None if parts[0] is None else torch.cat(parts)
+
+    starts = torch.tensor([0, *(row.num_tokens for row in rows)]).cumsum(0)
+    fields = {name: end_to_end(name) for name in ("tokens_N", "positions_N", "targets_M", "segments_N", "ranks_N")}
+    asked = [
+        start + row.target_index_M for start, row in zip(starts, rows, strict=False) if row.target_index_M is not None
+    ]
+    memory = [row.memory for row in rows if row.memory is not None]
+    return Batch(
+        **fields,  # type: ignore[arg-type]
+        bounds_R1=starts.int(),
+        max_row_length=max(row.max_row_length for row in rows),
+        target_index_M=torch.cat(asked) if asked else None,
+        memory=joined(memory) if memory else None,
+    )
+
+
 def as_hf(batch: Batch) -> dict[str, Tensor]:
-    """The batch as transformers takes it: rows of one length and as many targets in each."""
+    """The batch as transformers takes it: rows padded to one length, in each as many targets, the last of them at no
+    place where a row has fewer."""
     assert batch.target_index_M is not None
-    num_rows, length = batch.num_rows, batch.max_row_length
-    ranks_RT = torch.zeros(num_rows, length) if batch.ranks_N is None else batch.ranks_N.view(num_rows, length)
+    lengths_R, length = batch.bounds_R1.diff(), batch.max_row_length
+    held_RT = torch.arange(length) < lengths_R[:, None]
+
+    def laid_out(values_N: Tensor, filler: int) -> Tensor:
+        return torch.full(held_RT.shape, filler).masked_scatter(held_RT, values_N)
+
+    ranks_RT = torch.zeros(held_RT.shape) if batch.ranks_N is None else laid_out(batch.ranks_N, 0)
     unseen_RTT = (ranks_RT[:, None, :] >= ranks_RT[:, :, None]) & (ranks_RT[:, None, :] > 0)
-    places_RQ = batch.target_index_M.view(num_rows, -1) % length
-    mapping = torch.nn.functional.one_hot(places_RQ, length).float()
+    row_M = torch.searchsorted(batch.bounds_R1[1:].long(), batch.target_index_M, right=True)
+    place_M = batch.target_index_M - batch.bounds_R1[row_M]
+    mapping = [F.one_hot(place_M[row_M == row], length).float() for row in range(batch.num_rows)]
     found = {
-        "input_ids": batch.tokens_N.view(num_rows, length),
+        "input_ids": laid_out(batch.tokens_N, 7),
+        "attention_mask": held_RT.float(),
         "perm_mask": unseen_RTT.float(),
-        "target_mapping": mapping,
+        "target_mapping": torch.nn.utils.rnn.pad_sequence(mapping, batch_first=True),
     }
     if batch.segments_N is not None:
-        found["token_type_ids"] = batch.segments_N.view(num_rows, length)
+        found["token_type_ids"] = laid_out(batch.segments_N, 0)
     return found
 
 
 def assert_same_gradients(ours: XLNet, theirs: Any) -> None:
     gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
     for weight in Format().weights(ours.config):
-        grad = ours.get_parameter(weight.ours).grad
+        parameter = ours.get_parameter(weight.ours)
+        grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         for name, part in zip(weight.theirs, weight.split(grad), strict=True):
             wanted = gradients.pop(name)
             torch.testing.assert_close(part, torch.zeros_like(part) if wanted is None else wanted, atol=1e-5, rtol=1e-5)
@@ -105,13 +144,13 @@ def assert_same_gradients(ours: XLNet, theirs: Any) -> None:
 def assert_same_function(ours: XLNet, theirs: Any, batch: Batch, **more: Any) -> None:
     """Logits, loss and every gradient agree to 1e-5."""
     memory = more.pop("memory", None)
-    out = ours(batch, memory)
-    answer = theirs(**as_hf(batch), **more)
-    torch.testing.assert_close(out.logits(), answer.logits.flatten(0, 1), atol=1e-5, rtol=1e-5)
+    out, inputs = ours(batch, memory), as_hf(batch)
+    logits = theirs(**inputs, **more).logits[inputs["target_mapping"].any(2)]
+    torch.testing.assert_close(out.logits(), logits, atol=1e-5, rtol=1e-5)
     loss = linear_cross_entropy(
         out.hidden_MD, out.head_weight_VD, batch.targets_M, 1 / batch.num_targets, False, out.head_bias_V
     )
-    reference = torch.nn.functional.cross_entropy(answer.logits.flatten(0, 1), batch.targets_M)
+    reference = F.cross_entropy(logits, batch.targets_M)
     torch.testing.assert_close(loss, reference, atol=1e-5, rtol=1e-5)
     loss.backward()
     reference.backward()
@@ -140,6 +179,16 @@ def test_without_segments_as_transformers_without_token_types(tmp_path: Path) ->
     ours: Any = load_model(tmp_path)
     batch = replace(ordered(), segments_N=None)
     torch.testing.assert_close(ours(batch).logits(), theirs(**as_hf(batch)).logits.flatten(0, 1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("segments", [True, False])
+def test_packed_rows_are_transformers_padded_rows(segments: bool) -> None:
+    theirs = hf_model()
+    ours, batch = from_hf(theirs), joined(uneven(segments=segments))
+    assert_same_function(ours, theirs, batch)
+    inputs = {name: value for name, value in as_hf(batch).items() if name not in ("perm_mask", "target_mapping")}
+    states = theirs.transformer(**inputs, use_mems=False).last_hidden_state[inputs["attention_mask"].bool()]
+    torch.testing.assert_close(ours.encode(replace(batch, ranks_N=None)), states, atol=1e-5, rtol=1e-5)
 
 
 def test_memory_is_transformers_mems() -> None:
@@ -290,33 +339,35 @@ def test_memory_is_a_part_of_one_long_row_that_sees_only_itself(positions: str, 
 
 
 @pytest.mark.parametrize("positions", ["relative", "rotary"])
-def test_packed_rows_are_separate_rows(positions: str) -> None:
-    model = small(positions=positions)
-    rows = [
-        ordered(1, length, targets, seed) for seed, (length, targets) in enumerate([(7, 2), (12, 3), (12, 3), (2, 1)])
-    ]
-    lengths = [row.max_row_length for row in rows]
-    starts = torch.tensor([0, *lengths]).cumsum(0)
-    together = Batch(
-        tokens_N=torch.cat([row.tokens_N for row in rows]),
-        positions_N=torch.cat([row.positions_N for row in rows]),
-        bounds_R1=starts.int(),
-        max_row_length=max(lengths),
-        targets_M=torch.cat([row.targets_M for row in rows]),
-        target_index_M=torch.cat([start + places(row) for start, row in zip(starts, rows, strict=False)]),
-        segments_N=torch.cat([row.segments_N for row in rows if row.segments_N is not None]),
-        ranks_N=torch.cat([row.ranks_N for row in rows if row.ranks_N is not None]),
-    )
-    alone = torch.cat([model(row).logits() for row in rows])
-    torch.testing.assert_close(model(together).logits(), alone, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(
-        model.encode(together), torch.cat([model.encode(row) for row in rows]), atol=1e-5, rtol=1e-5
-    )
-
-
-def places(batch: Batch) -> Tensor:
-    assert batch.target_index_M is not None
-    return batch.target_index_M
+@pytest.mark.parametrize("kernel", ["sdpa", "blockwise"])
+@pytest.mark.parametrize("remembers", [False, True])
+def test_packed_rows_are_separate_rows(
+    positions: str, kernel: Any, remembers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In their answers, in the summed loss and in its gradients, with memory before or behind each too. The kernels of
+    the blockwise attention run as plain torch."""
+    for name, function in vars(_two_stream_kernels).items():
+        if hasattr(function, "__wrapped__"):
+            monkeypatch.setattr(_two_stream_kernels, name, function.__wrapped__)
+    model, rows = small(positions=positions), uneven()
+    if remembers:
+        for number, length in enumerate((5, 1, 3, 5)):
+            extra = replace(ordered(1, length, 0, seed=9 + number), ranks_N=None, target_index_M=None)
+            start = rows[number].max_row_length if number % 2 else -length
+            rows[number] = replace(rows[number], memory=replace(extra, positions_N=extra.positions_N + start))
+    outs = [model(row).logits() for row in rows]
+    losses = [F.cross_entropy(out, row.targets_M, reduction="sum") for out, row in zip(outs, rows, strict=True)]
+    states, batch = torch.cat([model.encode(row) for row in rows]), joined(rows)
+    model.set_kernel(kernel)
+    together = model(batch).logits()
+    torch.testing.assert_close(together, torch.cat(outs), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.encode(batch), states, atol=1e-5, rtol=1e-5)
+    loss, alone = F.cross_entropy(together, batch.targets_M, reduction="sum"), torch.stack(losses).sum()
+    torch.testing.assert_close(loss, alone, atol=1e-5, rtol=1e-5)
+    parameters = dict(model.named_parameters())
+    found, wanted = (torch.autograd.grad(x, list(parameters.values())) for x in (loss, alone))
+    for name, one, two in zip(parameters, found, wanted, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4, msg=name)
 
 
 @pytest.mark.xdist_group("compile")

@@ -62,20 +62,23 @@ def drawn(mlm: Mlm, num_tokens: int = 100_000, row_length: int = 128) -> tuple[l
 @pytest.mark.parametrize("unit", ["token", "word", "span"])
 @pytest.mark.parametrize("rate", [0.15, 0.4])
 def test_rates_are_what_they_say(unit: str, rate: float) -> None:
-    """80/10/10 and the mask rate within 1 % (of all tokens, of all targets) over 100,000 tokens."""
-    tokenizer = wordpiece(*WORDS) if unit == "span" else in_pieces()  # a span is one draw: enough of them
-    rows, batch = drawn(objective(tokenizer, unit=unit, mask_rate=rate))
+    """The mask rate, whose mean over rows is exact, within 0.2 % of itself; of the targets, four in five masked within
+    1 % of that and a tenth each kept and random within half a percentage point; over 300,000 tokens."""
+    tokenizer = wordpiece(*WORDS) if unit == "span" else in_pieces()
+    rows, batch = drawn(objective(tokenizer, unit=unit, mask_rate=rate), 300_000)
     before = torch.from_numpy(np.concatenate([row.tokens for row in rows]))
     assert batch.target_index_M is not None
     ordinary = (before != CLS) & (before != SEP)
-    assert ordinary.sum() >= 98_000
-    assert batch.num_targets / ordinary.sum().item() == pytest.approx(rate, abs=0.01)
+    assert ordinary.sum() >= 295_000
+    assert batch.num_targets / ordinary.sum().item() == pytest.approx(rate, rel=0.002)
     now = batch.tokens_N[batch.target_index_M]
     assert torch.equal(batch.targets_M, before[batch.target_index_M])
-    assert (now == MASK).float().mean().item() == pytest.approx(0.8, abs=0.01)
+    masked = (now == MASK).float().mean().item()
+    assert masked == pytest.approx(0.8, rel=0.01)
     kept = (now == batch.targets_M).float().mean().item()
-    assert kept == pytest.approx(0.1, abs=0.01)
-    assert 1 - kept - (now == MASK).float().mean().item() == pytest.approx(0.1, abs=0.01)
+    tenth = pytest.approx(0.1, abs=0.01 if unit == "span" else 0.005)  # a span is one draw: fewer of them
+    assert kept == tenth
+    assert 1 - kept - masked == tenth
     assert not (batch.tokens_N[ordinary] < FIRST_ORDINARY).logical_and(batch.tokens_N[ordinary] != MASK).any()
     untouched = torch.ones(batch.num_tokens, dtype=torch.bool)
     untouched[batch.target_index_M] = False
