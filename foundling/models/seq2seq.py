@@ -288,7 +288,8 @@ class Seq2Seq(nn.Module):
 
     @property
     def matrices(self) -> Mapping[str, int | None]:
-        return {"*coder.*.attention.qkv.weight": self.config.key_width, "*coder.*.weight": None}
+        by_head = ("*coder.*.attention.qkv.weight", "decoder.*.cross.q.weight", "decoder.*.cross.kv.weight")
+        return dict.fromkeys(by_head, self.config.key_width) | {"*coder.*.weight": None}
 
     def blocks(self) -> Sequence[nn.Module]:
         return [*self.encoder, *self.decoder]

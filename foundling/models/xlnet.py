@@ -225,7 +225,8 @@ class XLNet(nn.Module):
 
     @property
     def matrices(self) -> Mapping[str, int | None]:
-        return {"layers.*.attention.[qk]*.weight": self.config.key_width, "layers.*.weight": None}
+        by_head = (f"layers.*.attention.{name}.weight" for name in ("q", "kv", "distance"))
+        return dict.fromkeys(by_head, self.config.key_width) | {"layers.*.weight": None}
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.layers)

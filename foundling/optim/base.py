@@ -33,7 +33,8 @@ class Group(Strict):
     """Settings for the parameters whose name matches a pattern."""
 
     match: str
-    """Name of the parameters, in which `*` stands for anything, as in `embedding.*`; it must match at least one."""
+    """Name of the parameters, in which `*` stands for anything, as in `embedding.*`; it must match at least one that
+    the groups before leave something to set."""
     lr: Annotated[float, Field(gt=0)] | None = None
     """Learning rate of these parameters; None: the optimizer's."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
@@ -235,7 +236,7 @@ class Optimizer:
         trainable = [(name, p) for name, p in named if p.requires_grad]
         if not trainable:
             raise UserError("at least one parameter must be trainable", got="none")
-        _every_pattern_matches(config.groups, [name for name, _ in trainable])
+        _no_group_is_idle(config.groups, [name for name, _ in trainable])
         matrices = {"*": None} if matrices is None else matrices
         self.slots = [self._slot(name, p, config, lr, matrices, lr_factors or {}) for name, p in trainable]
         self.rule.prepare(self.slots)
@@ -402,11 +403,23 @@ def every_dim(slot: Slot) -> tuple[int, ...]:
     return tuple(range(slot.parameter.ndim))
 
 
-def _every_pattern_matches(groups: tuple[Group, ...], names: list[str]) -> None:
-    for group in groups:
-        if not fnmatch.filter(names, group.match):
+def _no_group_is_idle(groups: tuple[Group, ...], names: list[str]) -> None:
+    """UserError: a pattern matches nothing, or groups before it set all that it would."""
+    set_by: dict[tuple[str, str], int] = {}
+    for number, group in enumerate(groups):
+        matched = fnmatch.filter(names, group.match)
+        if not matched:
             raise UserError(
                 "every optimizer.groups pattern must match a parameter",
                 got=f"{group.match!r}, which matches none",
                 do=f"names look like {', '.join(names[:4])}",
+            )
+        given = [key for key in ("lr", "weight_decay", "hidden") if getattr(group, key) is not None]
+        found = {set_by.setdefault((name, key), number) for name in matched for key in given}
+        if number not in found:
+            before = " and ".join(repr(groups[n].match) for n in sorted(found))
+            raise UserError(
+                "every optimizer.groups pattern must set something, and of each setting the first match counts",
+                got=f"{group.match!r}, for which {before} before it set all",
+                do="put it before them, or take it out",
             )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from foundling.core.config import resolved
 from foundling.core.registry import load_part, part_names
@@ -132,3 +133,25 @@ def test_scaled_parts_add_up_to_the_whole(objective: Objective, net: Any) -> Non
     torch.testing.assert_close(sum(parts), wanted, atol=1e-6, rtol=1e-6)
     for one, two in zip(gradients(net, sum(parts)), gradients(net, wanted), strict=True):  # type: ignore[arg-type]
         torch.testing.assert_close(one, two, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["causal", "mlm", "permutation", "seq2seq"])
+def test_the_loss_of_tokens_has_the_shape_that_is_asked_for(kind: str) -> None:
+    """By hand from logits, with their gradient; what is told of validation stays cross entropy."""
+    loss = {"kind": "label_smoothing", "smoothing": 0.3, "z_loss": 0.1}
+    config = load_part("objectives", kind).Config.model_validate({"kind": kind, "loss": loss})
+    objective = config.build(tiny_tokenizer(VOCAB))
+    family = next(f for f in part_names("models") if kind in load_part("models", f).Config.objectives)
+    model = tiny_model(family, VOCAB, **getattr(config, "implied", {}), init_std=0.3)
+    batch = objective.collate(some_rows(objective))
+    out = model(batch)
+    logits_MV = F.linear(out.hidden_MD, out.head_weight_VD, out.head_bias_V)
+    smoothed = F.cross_entropy(logits_MV, batch.targets_M, label_smoothing=0.3, reduction="sum")
+    wanted = 0.5 * (smoothed + 0.1 * logits_MV.logsumexp(-1).square().sum())
+    found = objective.loss(model, batch, Scale(0.5, 1.0), False)
+    assert list(found) == [kind]
+    torch.testing.assert_close(found[kind], wanted, atol=0, rtol=1e-5)
+    for one, two in zip(gradients(model, found[kind]), gradients(model, wanted), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
+    plain = F.cross_entropy(logits_MV, batch.targets_M, reduction="none")
+    torch.testing.assert_close(objective.scores(model, batch)["loss"], plain.detach(), atol=1e-5, rtol=1e-5)

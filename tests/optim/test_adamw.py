@@ -128,6 +128,18 @@ def test_groups_match_by_pattern_and_of_each_setting_the_first_counts() -> None:
         make(net(), groups=[Group(match="embedding.*", lr=0.1)])
 
 
+def test_a_group_that_those_before_it_leave_nothing_is_told() -> None:
+    """Of settings and parameters: a group counts as long as one of its settings reaches one parameter."""
+    wide, rest = Group(match="*.weight", lr=0.5), Group(match="*", lr=0.25)
+    with pytest.raises(UserError, match=r"got '0\.weight', for which '\*\.weight' before it set all; put it before"):
+        make(net(), groups=[wide, Group(match="0.weight", lr=0.1)])
+    with pytest.raises(UserError, match=r"'2\.\*', for which '\*\.weight' and '\*' before it"):
+        make(net(), groups=[wide, rest, Group(match="2.*", lr=0.1)])
+    with pytest.raises(UserError, match=r"got '\*', for which '\*' before it"):
+        make(net(), groups=[rest, rest])
+    make(net(), groups=[wide, rest, Group(match="0.weight", lr=0.1, weight_decay=0.5)])
+
+
 def test_frozen_parameters_stay_and_at_least_one_must_train() -> None:
     model = net()
     model[0].requires_grad_(False)

@@ -106,13 +106,36 @@ def test_an_update_of_muon_is_orthogonal_and_of_adamws_size() -> None:
     assert values.max() / values.min() < 1.6
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
+def orthogonal(x_AB: torch.Tensor, quintic: bool) -> torch.Tensor:
+    """U V' of a matrix U S V', exactly; quintic: U p(S) V', what Jordan's polynomial makes of it in five steps from a
+    norm of 1 / 1.01."""
+    u, s, v = torch.linalg.svd(x_AB.double(), full_matrices=False)
+    if not quintic:
+        return (u @ v).float()
+    s = s / (1.01 * s.square().sum().sqrt())
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    return (u * s @ v).float()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"nesterov": False},
+        {"cautious": True},
+        {"scale": "shape"},
+        {"coefficients": "quintic", "steps": 5},
+        {"by_head": False},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("head_rows", [None, 4])
-def test_muon_is_momentum_made_orthogonal(nesterov: bool, head_rows: int | None) -> None:
-    """Its definition with an exact polar factor in the polynomial's place, head by head where rows are heads."""
+def test_muon_is_momentum_made_orthogonal(settings: dict[str, Any], head_rows: int | None) -> None:
+    """Its definition with a singular value decomposition in the products' place, head by head where rows are heads."""
     ours, theirs = nets()
-    given = {"kind": "muon", "lr": 1e-2, "weight_decay": 0.1, "nesterov": nesterov, "steps": 12, "adamw": {"lr": 1e-2}}
-    config = load_part("optim", "muon").Config.model_validate({**given, "cautious": False})
+    given = {"kind": "muon", "lr": 1e-2, "weight_decay": 5.0, "steps": 12, "adamw": {"lr": 1e-2}, **settings}
+    config = load_part("optim", "muon").Config.model_validate(given)
     muon = Optimizer(ours.named_parameters(), config, 1e-2, False, matrices={"*": head_rows})
     train(ours, lambda: muon.step(1.0))
     momenta = {p: torch.zeros_like(p) for p in theirs.parameters() if p.ndim == 2}
@@ -122,11 +145,15 @@ def test_muon_is_momentum_made_orthogonal(nesterov: bool, head_rows: int | None)
     def step() -> None:
         with torch.no_grad():
             for p, m in momenta.items():
+                assert p.grad is not None
                 m.lerp_(p.grad, 0.05)
-                mixed = p.grad.lerp(m, 0.95) if nesterov else m
-                heads = mixed.split(head_rows or len(p))
-                parts = [u @ v for u, _, v in (torch.linalg.svd(head, full_matrices=False) for head in heads)]
-                p.mul_(1 - 1e-3).sub_(1e-2 * torch.cat(parts) * 0.2 * max(parts[0].shape) ** 0.5)
+                mixed = m if settings.get("nesterov") is False else p.grad.lerp(m, 0.95)
+                heads = mixed.split(len(p) if head_rows is None or settings.get("by_head") is False else head_rows)
+                update = torch.cat([orthogonal(head, "coefficients" in settings) for head in heads])
+                rows, columns = heads[0].shape
+                size = max(1, rows / columns) ** 0.5 if "scale" in settings else 0.2 * max(rows, columns) ** 0.5
+                decays = update * p > 0 if "cautious" in settings else torch.ones_like(p)
+                p.mul_(1 - 0.05 * decays).sub_(1e-2 * size * update)
         adamw.step()
         theirs.zero_grad()
 
@@ -158,10 +185,13 @@ def test_muon_leaves_what_is_no_matrix_to_adamw() -> None:
         )
 
 
-@pytest.mark.parametrize("kind", ["ema", "last"])
-def test_an_average_is_the_mean_that_it_says(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("ema", {"decay": 0.8, "warmup": False}), ("ema", {"decay": 0.5}), ("last", {"number": 3, "every": "2 steps"})],
+)
+def test_an_average_is_the_mean_that_it_says(kind: str, settings: dict[str, Any]) -> None:
+    """An exponential one looks back less far at first, unless told not to: of 0.5 by (1 + n) / (10 + n) to step 8."""
     net, _ = nets()
-    settings = {"ema": {"decay": 0.8, "warmup": False}, "last": {"number": 3, "every": "2 steps"}}[kind]
     average = load_part("optim.averages", kind).Config.model_validate({"kind": kind, **settings}).build(STEPS, 1.0)
     config = load_part("optim", "adamw").Config.model_validate({"kind": "adamw"})
     optimizer = Optimizer(net.named_parameters(), config, 1e-2, False, average=average)
@@ -176,8 +206,9 @@ def test_an_average_is_the_mean_that_it_says(kind: str) -> None:
         wanted = torch.stack([seen[7], seen[9], seen[11]]).mean(0)
     else:
         wanted = seen[0]
-        for weights in seen[1:]:
-            wanted = 0.8 * wanted + 0.2 * weights
+        for n, weights in enumerate(seen[1:], 2):
+            decay = 0.8 if "warmup" in settings else min(0.5, (1 + n) / (10 + n))
+            wanted = decay * wanted + (1 - decay) * weights
     before = net[0].weight.detach().clone()
     with optimizer.averaged():
         torch.testing.assert_close(net[0].weight.detach().double(), wanted, atol=1e-6, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Run by torchrun with two processes: FSDP2 and tensor parallel against one process, and checkpoints.
+"""Run by torchrun with two processes: FSDP2 and tensor parallel against one process, optimizer steps, and checkpoints.
 
 Arguments: what to do, and a folder. Each process asserts; a failed assertion is a failed process.
 """
@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from foundling.core.errors import UserError
@@ -15,8 +16,11 @@ from foundling.models.gpt import Gpt
 from foundling.nn.init import fill_
 from foundling.objectives.base import Scale
 from foundling.objectives.causal import Causal
+from foundling.optim.adafactor import Config as AdafactorConfig
 from foundling.optim.adamw import Config as AdamWConfig
-from foundling.optim.base import Optimizer
+from foundling.optim.base import Group, Optimizer
+from foundling.optim.muon import Config as MuonConfig
+from foundling.optim.muon import Muon
 from foundling.parallel import checkpoint
 from foundling.parallel.apply import apply_sharding, apply_tensor_parallel, recompute_blocks
 from foundling.parallel.checkpoint import load_pieces, piece_of, save_pieces
@@ -61,16 +65,47 @@ def same_as_one_process(world: World, degree: int) -> None:
         assert abs(value - loss) < 1e-6, (variant, value, loss)
         assert abs(optimizer.gradient_norm() - norm) < 1e-6 * max(1, norm), (variant, optimizer.gradient_norm(), norm)
         for slot in optimizer.slots:
-            parameter = slot.parameter
-            assert isinstance(parameter, DTensor)
-            whole = DTensor.from_local(
-                slot.gradient,
-                parameter.device_mesh,
-                parameter.placements,
-                shape=parameter.shape,
-                stride=parameter.stride(),
-            ).full_tensor()
+            whole = whole_of(slot.gradient, slot.parameter)
             torch.testing.assert_close(whole, gradients[slot.name], atol=1e-6, rtol=1e-5, msg=f"{variant} {slot.name}")
+
+
+def whole_of(piece: Tensor, like: Tensor) -> Tensor:
+    """From every process's piece of a tensor that is sharded as another is."""
+    assert isinstance(like, DTensor)
+    return DTensor.from_local(
+        piece, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
+    ).full_tensor()
+
+
+def steps_are_those_of_one_process(world: World, degree: int) -> None:
+    """Weights and state after two steps of the rules that must know more than their shard."""
+    variant = "odd" if degree == 1 else "qwen3"
+    # a matrix that no other is like: one process owns it, the other owns none of its shape
+    single = Group(match="layers.1.attention.out.weight", hidden=False)
+    for config in (AdafactorConfig(weight_decay=0.1), MuonConfig(groups=(single,))):
+        net, wrapped = trainee(variant, world)
+        alone = model(variant)
+        alone.initialize(torch.Generator().manual_seed(0))
+        ours, theirs = (
+            Optimizer(n.named_parameters(), config, 0.05, compiled=False, matrices=n.matrices) for n in (net, alone)
+        )
+        if isinstance(ours.rule, Muon):
+            swapped = {slot.name for b in ours.rule._batches if b.owners is not None for slot in b.slots}
+            assert ("layers.0.attention.qkv.weight" in swapped) == (degree == 1), "only these shards cut a head"
+            assert {"layers.0.attention.out.weight", "layers.1.mlp.up.weight", "layers.1.mlp.down.weight"} <= swapped
+        rows, all_rows = batch(world.data_rank, world.data_size), batch()
+        for _ in range(2):
+            wrapped(rows, Scale(world.data_size / all_rows.num_targets, 1.0))["causal"].backward()
+            ours.collect()
+            ours.step(1.0, 0.5)
+            Causal().loss(alone, all_rows, Scale(1 / all_rows.num_targets, 1.0), False)["causal"].backward()
+            theirs.step(1.0, 0.5)
+        wanted = theirs.tensors()
+        assert ours.tensors().keys() == wanted.keys()
+        for name, (piece, like) in ours.tensors().items():
+            largest = wanted[name][0].abs().max().item()
+            message = f"{config.kind} {name}"
+            torch.testing.assert_close(whole_of(piece, like), wanted[name][0], atol=2e-5 * largest, rtol=0, msg=message)
 
 
 def pieces_of(net: Gpt) -> dict[str, checkpoint.Piece]:
@@ -150,10 +185,12 @@ if __name__ == "__main__":
     if what == "shard":
         fill(joined)
         same_as_one_process(joined, 1)
+        steps_are_those_of_one_process(joined, 1)
         load(joined, place / "by-one")
         save(joined, place / "by-two")
         full_disk(joined, place / "disk" / "checkpoint-3")
     else:
         same_as_one_process(joined, 2)
+        steps_are_those_of_one_process(joined, 2)
         load(joined, place / "by-one")
         save(joined, place / "by-tensor")

@@ -1,5 +1,7 @@
 """A small model of each mathematics, its batch, and what one process makes of them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,16 +10,20 @@ from foundling.models.gpt import Config, Gpt
 from foundling.objectives.base import Scale
 from foundling.objectives.causal import Causal
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "gpt2": {"math": "gpt2", "vocab_size": 53},
     "qwen3": {"kv_heads": 2, "vocab_size": 60},
     "llama": {"kv_heads": 2, "qk_norm": False, "tied": False, "vocab_size": 61},
 }
 
+ODD: dict[str, Any] = {"heads": 3, "kv_heads": 1, "mlp_width": 41, "vocab_size": 53}
+"""Half of its queries, keys and values are two heads and a half, and no half of its MLP is like the other."""
+
 
 def model(variant: str) -> Gpt:
     values = {"layers": 2, "width": 24, "heads": 4, "max_positions": 11, "mlp_width": 40, "init_std": 0.2}
-    return Config.model_validate(values | VARIANTS[variant]).build()
+    special = ODD if variant == "odd" else VARIANTS[variant]
+    return Config.model_validate({**values, **special}).build()
 
 
 def batch(rank: int = 0, size: int = 1) -> Batch:

@@ -1,4 +1,4 @@
-"""Two processes are one: gradients, tensor parallel, checkpoints. What they assert stands in script_two.py."""
+"""Two processes are one: gradients, steps, tensor parallel, checkpoints. What they assert stands in script_two.py."""
 
 from pathlib import Path
 
