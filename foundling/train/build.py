@@ -21,7 +21,8 @@ from foundling.nn.attention import training_kernel
 from foundling.nn.init import place_
 from foundling.nn.ngrams import ngram_tables
 from foundling.objectives.base import Objective
-from foundling.optim.base import Optimizer, OptimizerConfig
+from foundling.optim.base import OptimizerConfig
+from foundling.optim.optimizer import Optimizer
 from foundling.optim.schedules.base import ScheduleConfig
 from foundling.parallel.apply import apply_sharding, apply_tensor_parallel, compile_blocks, recompute_blocks
 from foundling.parallel.world import World

@@ -14,7 +14,7 @@ from foundling.core.log import Sink
 from foundling.data.batch import Batch
 from foundling.data.rows import Samples
 from foundling.objectives.base import Objective, Scale
-from foundling.optim.base import Optimizer
+from foundling.optim.optimizer import Optimizer
 from foundling.optim.schedules.base import Schedule
 from foundling.parallel.apply import reshard
 from foundling.parallel.checkpoint import Piece, load_pieces, piece_of, save_pieces

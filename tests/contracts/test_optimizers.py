@@ -6,7 +6,8 @@ from torch import nn
 
 from foundling.core.config import resolved
 from foundling.core.registry import load_part, part_names
-from foundling.optim.base import Optimizer, OptimizerConfig
+from foundling.optim.base import OptimizerConfig
+from foundling.optim.optimizer import Optimizer
 
 KINDS = part_names("optim")
 

@@ -9,7 +9,7 @@ from foundling.data.batch import rows_batch
 from foundling.heads import token
 from foundling.heads.token_crf import Config, TokenCrf
 from foundling.objectives.base import Scale
-from foundling.optim.base import Optimizer
+from foundling.optim.optimizer import Optimizer
 from foundling.tasks.folder import load_task, save_task
 from foundling.tasks.model import TaskModel, TaskShape
 from foundling.tasks.ner import Config as NerConfig

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from foundling.core.registry import part_names
-from foundling.optim.base import Optimizer
 from foundling.optim.muon import Config as Muon
+from foundling.optim.optimizer import Optimizer
 from tests.tiny import tiny_batch, tiny_model
 
 SHAPE: dict[str, Any] = {"layers": 2, "width": 16, "heads": 2, "mlp_width": 20}

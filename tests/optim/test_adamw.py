@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from foundling.core.errors import UserError
 from foundling.optim import adam, adamw
 from foundling.optim.adamw import Config
-from foundling.optim.base import Group, Optimizer, sum_of_squares
+from foundling.optim.base import Group
 from foundling.optim.muon import Config as Muon
+from foundling.optim.optimizer import Optimizer, sum_of_squares
 
 
 def net(seed: int = 0) -> nn.Sequential:

@@ -8,7 +8,7 @@ from torch import nn
 
 from foundling.core.errors import UserError
 from foundling.core.registry import load_part
-from foundling.optim.base import Optimizer
+from foundling.optim.optimizer import Optimizer
 
 STEPS = 12
 

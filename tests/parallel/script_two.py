@@ -18,9 +18,10 @@ from foundling.objectives.base import Scale
 from foundling.objectives.causal import Causal
 from foundling.optim.adafactor import Config as AdafactorConfig
 from foundling.optim.adamw import Config as AdamWConfig
-from foundling.optim.base import Group, Optimizer
+from foundling.optim.base import Group
 from foundling.optim.muon import Config as MuonConfig
 from foundling.optim.muon import Muon
+from foundling.optim.optimizer import Optimizer
 from foundling.parallel import checkpoint
 from foundling.parallel.apply import apply_sharding, apply_tensor_parallel, recompute_blocks
 from foundling.parallel.checkpoint import load_pieces, piece_of, save_pieces
