@@ -1,15 +1,16 @@
 """Two-stream attention (Yang et al. 2019, arXiv:1906.08237, section 2.3) over packed rows.
 
 Each row's tokens have a content state, which every token may see from, and some have a query state as well, which
-knows where it stands but not what stands there. Who sees whom comes as no [T, T] mask but as two numbers: a key has the rank of
-its token in the factorization order, a query a limit, and it sees the keys of ranks below its limit. So a content
-state has its own rank + 1 as limit and a query state its own rank; without an order all ranks are 0. Rows stay in the
-order of the text: there the scores by distance are a contiguous piece of a query's products with all distances, which
-no gather by factorization order would leave them.
+knows where it stands but not what stands there. Who sees whom comes as no [T, T] mask but as two numbers: a key has
+the rank of its token in the factorization order, a query a limit, and it sees the keys of ranks below its limit. So a
+content state has its own rank + 1 as limit and a query state its own rank; without an order all ranks are 0. Rows stay
+in the order of the text: there the scores by distance are a contiguous piece of a query's products with all distances,
+which no gather by factorization order would leave them.
 
 Both streams are one packed tensor: content states first, then query states. Keys and values are made once, from
 content. Memory of other text is more keys, of the lowest rank. Two ways to compute it stand behind one call: plain
-torch, for any device, which compares ranks with limits for all scores of a group of rows, and `blockwise`, for training on CPU (nn/two_stream_blockwise.py).
+torch, for any device, which compares ranks with limits for all scores of a group of rows, and `blockwise`, for training
+on CPU (nn/two_stream_blockwise.py).
 """
 
 # Shapes: N = content states, M = query states, U = N + M states that look, S = keys, R = rows, H = heads, K = width of

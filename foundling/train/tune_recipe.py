@@ -1,5 +1,6 @@
 """A search over a recipe's keys, declared."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -19,7 +20,7 @@ class Search(Strict):
     log: bool = False
     """Whether each factor counts alike (rates), and not each distance."""
     whole: bool = False
-    """Whether values are whole numbers."""
+    """Whether values are whole numbers; low and high are, then, and both may be drawn."""
     choices: tuple[Any, ...] = ()
     """Instead of a range: the values themselves."""
 
@@ -30,8 +31,13 @@ class Search(Strict):
             raise ValueError("give either low and high, or choices")
         if ranged and not self.low < self.high:  # type: ignore[operator]
             raise ValueError(f"low must be below high; got {self.low:g} and {self.high:g}")
+        bounds = [bound for bound in (self.low, self.high) if bound is not None]
+        if not all(map(math.isfinite, bounds)):
+            raise ValueError("low and high must be finite")
+        if self.whole and not (ranged and all(bound.is_integer() for bound in bounds)):
+            raise ValueError("whole needs a low and a high that are whole numbers")
         if self.log and (self.low is None or self.low <= 0):
-            raise ValueError("log needs a low above 0")
+            raise ValueError(f"log needs a low {'of 1 or more' if self.whole else 'above 0'}")
         return self
 
 
@@ -65,8 +71,8 @@ class TuneRecipe(Strict):
     """Settings that are tried, over all processes that share the storage."""
     metric: str | None = None
     """Figure of valid (pretraining) or dev (fine-tuning); None: bits per byte or loss, or the recipe's own on dev."""
-    higher_is_better: bool = False
-    """Whether a larger `metric` is better; known by itself where metric is None."""
+    higher_is_better: bool | None = None
+    """Whether a larger `metric` is better; None: known by itself, of all but figures that other packages add."""
     halving: Halving | None = Halving()
     """None: every trial has its full length."""
     seeds: Annotated[int, Field(ge=2)] = 3

@@ -1,9 +1,11 @@
-"""What a tuning found, for people: a table in the terminal and one HTML page that stands alone."""
+"""What a tuning found: its verdict, and for people a table in the terminal and one HTML page that stands alone."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any, Literal
 
 from jinja2 import Environment, StrictUndefined
@@ -16,9 +18,25 @@ from foundling.train.tune_recipe import TuneRecipe
 _SHOWN = 30
 """Trials of the table on the page, the best first."""
 
+_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+"""Two-sided 95 % points of Student's distribution with 1, 2, ... 10 degrees of freedom."""
+
 _STYLES: tuple[tuple[bool, Literal["main", "faint"]], ...] = ((False, "faint"), (True, "main"))
 """Of trials that were stopped at a rung, and of those that came to their end."""
 _NAMES = {"faint": "stopped early", "main": "full length"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What trials are judged by."""
+
+    name: str
+    higher_is_better: bool
+
+    @property
+    def sign(self) -> float:
+        """What makes the figure a value of which the smaller is the better, and that value the figure."""
+        return -1.0 if self.higher_is_better else 1.0
 
 
 @dataclass
@@ -52,6 +70,20 @@ class Outcome:
     metric: str
     sign: float
     """-1 where the metric itself is the better the larger it is."""
+
+
+def verdict_of(best: Sequence[float], default: Sequence[float]) -> str:
+    """better, worse or noise, by Welch's t-test at 95 %; the smaller the better."""
+    gain = mean(default) - mean(best)
+    parts = [stdev(x) ** 2 / len(x) for x in (best, default)]
+    error = math.sqrt(sum(parts))
+    if error == 0:
+        return "noise" if gain == 0 else "better" if gain > 0 else "worse"
+    degrees = sum(parts) ** 2 / sum(p**2 / (len(x) - 1) for p, x in zip(parts, (best, default), strict=True))
+    bound = _T95[min(len(_T95), max(1, int(degrees))) - 1]
+    if abs(gain) <= bound * error:
+        return "noise"
+    return "better" if gain > 0 else "worse"
 
 
 def rows_of(recipe: TuneRecipe, outcome: Outcome) -> list[list[str]]:

@@ -16,6 +16,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "gpt": {"width": 32, "heads": 4, "max_positions": 64},
     "llama": {"width": 32, "heads": 4, "max_positions": 64, "qk_norm": False},
     "gpt2": {"width": 32, "heads": 4, "max_positions": 64, "math": "gpt2", "kv_heads": None},
+    "prefix": {"width": 32, "heads": 4, "max_positions": 64, "prefix": True},
     "xlnet": {"width": 32, "heads": 4, "max_positions": 64},
     "seq2seq": {"width": 32, "heads": 4, "max_positions": 64},
 }
@@ -24,7 +25,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def base_folder(folder: Path, name: str) -> Path:
     """A model folder of random weights with its tokenizer of words w6, w7, ..."""
-    family = {"modernbert": "bert", "gpt2": "gpt", "llama": "gpt"}.get(name, name)
+    family = {"modernbert": "bert", "gpt2": "gpt", "llama": "gpt", "prefix": "gpt"}.get(name, name)
     changes = {"init_std": 0.2, **SHAPES[name]}
     save_model(tiny_model(family, **changes), folder / name, tokenizer=tiny_tokenizer())
     return folder / name

@@ -173,7 +173,7 @@ def blind_model(name: str, crf: bool, tokenizer: Tokenizer) -> Any:
 
 
 @pytest.mark.parametrize("crf", [False, True])
-@pytest.mark.parametrize("name", ["bert", "gpt"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_windows_answer_as_the_whole_text_where_the_model_sees_all_that_it_needs(name: str, crf: bool) -> None:
     random = np.random.default_rng(0)
     model = blind_model(name, crf, tiny_tokenizer())

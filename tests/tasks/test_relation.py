@@ -1,6 +1,7 @@
 """Relations of two entities: learnt by heart by every family, in both directions, marked where they are, never cut
-through."""
+through; what is true is what is decoded from it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from foundling.core.errors import UserError
 from foundling.core.registry import load_part
+from foundling.evaluation.judge import judge
 from foundling.models.hub import save_model
 from foundling.serve.load import load
 from foundling.tasks.base import RowFault
@@ -60,10 +62,33 @@ def test_ten_examples_are_learnt_by_heart_and_answered_from_the_folder(tmp_path:
     answers = lm.predict(ROWS)
     assert [answer["label"] for answer in answers] == [row["label"] for row in ROWS]
     assert all(abs(sum(answer["probabilities"].values()) - 1) < 1e-5 for answer in answers)
+    written = [json.loads(line) for line in (run.folder / "answers-dev.jsonl").read_text().splitlines()]
+    assert [row["answer"] for row in written] == answers, "to the last digit of the probabilities"
     (alone,) = lm.predict([ROWS[5]["text"]])
     assert alone["label"] == answers[5]["label"]
     # the last digit that is written: products of one row and of ten add up in another order
     assert alone["probabilities"] == pytest.approx(answers[5]["probabilities"], abs=1.5e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("max_positions", [64, 20])
+def test_what_is_true_is_what_is_decoded_from_it(family: str, max_positions: int) -> None:
+    """Also of texts that are cut around their entities; figures are full marks, and those of another label are not."""
+    labels = ["A(e1,e2)", "A(e2,e1)", "B(e1,e2)", "B(e2,e1)", "Other"]
+    task = relation_task(family, max_positions=max_positions)
+    task.facts |= {"labels": labels, "no_relation": "Other"}
+    task = task.config.build(task.tokenizer, task.body, task.facts)
+    given = [*ROWS, *({**row, "text": f"{'w9 ' * 30}{row['text']}"} for row in ROWS)]
+    examples = [task.config.example(row, known=True) for row in given]
+    rows = task.rows(examples)
+    true_R = np.concatenate([row.targets for row in rows if row.targets is not None])
+    eye = np.eye(len(labels), dtype=np.float32) * 20
+    answers = task.decode(examples, rows, list(eye[true_R]))
+    assert [answer["label"] for answer in answers] == [row["label"] for row in given]
+    assert all(answer["probabilities"][row["label"]] > 0.999 for answer, row in zip(answers, given, strict=True))
+    assert judge(task.measured(examples, answers)).figures["f1_macro"] == 1.0
+    others = task.decode(examples, rows, list(eye[(true_R + 1) % len(labels)]))
+    assert judge(task.measured(examples, others)).figures["f1_macro"] == 0.0
 
 
 def test_marks_stand_around_the_entities_as_they_lie() -> None:

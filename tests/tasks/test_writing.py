@@ -1,23 +1,30 @@
-"""Translation and summarization: learnt by heart by encoder-decoders and decoders, the loss on the target alone."""
+"""Translation and summarization: learnt by heart by encoder-decoders and decoders, the loss on the target alone, the
+truth decoded to itself, and written by transformers as by us."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from foundling.core.config import validate
 from foundling.core.errors import UserError
+from foundling.core.registry import load_part
+from foundling.decoding.beam import Hypothesis
 from foundling.objectives.base import Scale
 from foundling.serve.load import load
+from foundling.tasks import _writing
 from foundling.tasks._writing import Example, PromptRow, prompted_batch
 from foundling.tasks.base import RowFault
 from foundling.tasks.translation import Config
+from foundling.tokenizers.base import Tokenizer
 from foundling.train.finetune import finetune
 from foundling.train.finetune_recipe import FinetuneRecipe
 from tests.tasks.small import base_folder, recipe, write_rows
-from tests.tiny import END, tiny_model, tiny_tokenizer
+from tests.tiny import END, sentences, tiny_model, tiny_tokenizer
 
 ROWS = [
     {"source": f"w{7 + i} w{9 + i}", "target": f"w{30 + (i * 7) % 10} w{20 + i} w{31 + i} w8 w{9 + i}"}
@@ -30,7 +37,7 @@ def task(path: Path, **changes: Any) -> dict[str, Any]:
     return {"kind": "translation", "train": str(path), "max_target": 8, "prompt": PROMPT, **changes}
 
 
-@pytest.mark.parametrize("name", ["seq2seq", "gpt", "gpt2"])
+@pytest.mark.parametrize("name", ["seq2seq", "gpt", "gpt2", "prefix"])
 def test_ten_pairs_are_learnt_by_heart_and_written_from_the_folder(tmp_path: Path, name: str) -> None:
     path = write_rows(tmp_path / "train.jsonl", ROWS)
     given = recipe(tmp_path / "run", base_folder(tmp_path, name), task(path, dev=str(path)), length="120 steps")
@@ -111,7 +118,7 @@ def test_rows_that_make_no_example(row: dict[str, Any]) -> None:
         Config(train=("x",)).example(row, known=True)
 
 
-@pytest.mark.parametrize("name", ["seq2seq", "gpt"])
+@pytest.mark.parametrize("name", ["seq2seq", "gpt", "prefix"])
 def test_ten_summaries_are_learnt_by_heart(tmp_path: Path, name: str) -> None:
     path = write_rows(tmp_path / "train.jsonl", [{"document": r["source"], "summary": r["target"]} for r in ROWS])
     data = {"kind": "summarization", "train": str(path), "dev": str(path), "max_target": 8, "prompt": PROMPT}
@@ -122,6 +129,66 @@ def test_ten_summaries_are_learnt_by_heart(tmp_path: Path, name: str) -> None:
     assert run.summary["dev"]["rougeL"] == pytest.approx(1.0)
     answers = load(run.folder).predict([{"document": row["source"]} for row in ROWS])
     assert [answer["text"] for answer in answers] == [row["target"] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("gpt", "translation"), ("llama", "summarization"), ("gpt2", "translation")]
+)
+def test_transformers_reads_the_folder_and_writes_the_same_texts(tmp_path: Path, name: str, kind: str) -> None:
+    """Greedily, from the same ids, until the end that the folder tells it of."""
+    source, target = load_part("tasks", kind).Config.roles
+    path = write_rows(tmp_path / "train.jsonl", [{source: row["source"], target: row["target"]} for row in ROWS])
+    given = {**task(path, beams=1), "kind": kind}
+    run = finetune(recipe(tmp_path / "run", base_folder(tmp_path, name), given, length="40 steps"))
+    theirs, told = transformers.AutoModelForCausalLM.from_pretrained(run.model_dir, output_loading_info=True)
+    assert not told["missing_keys"]
+    assert not told["unexpected_keys"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(run.model_dir)
+    texts = []
+    for row in ROWS:
+        ids = tokenizer(PROMPT.format(source=row["source"]), add_special_tokens=False, return_tensors="pt").input_ids
+        written = theirs.generate(ids, do_sample=False, num_beams=1, max_new_tokens=8)
+        texts.append(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True).strip())
+    answers = load(run.folder).predict([{source: row["source"]} for row in ROWS])
+    assert [answer["text"] for answer in answers] == texts
+    lengths = {len(text.split()) for text in texts}
+    assert len(set(texts)) > 5, "all differ by what they are of"
+    assert min(lengths) < 8, "some end by themselves"
+
+
+@pytest.mark.parametrize("name", ["seq2seq", "gpt"])
+@pytest.mark.parametrize("tokenizer_kind", ["bpe", "wordpiece", "unigram", "char"])
+@pytest.mark.parametrize("kind", ["translation", "summarization"])
+def test_what_is_true_is_what_is_decoded_from_it(
+    monkeypatch: pytest.MonkeyPatch, kind: str, tokenizer_kind: str, name: str
+) -> None:
+    """Of texts in two scripts; WordPiece keeps neither white space nor case, and nothing else is lost."""
+    tokenizer = trained_tokenizer(tokenizer_kind)
+    config = load_part("tasks", kind).Config(kind=kind, train=("x",), max_target=400, prompt="{source} = ")
+    made = config.build(tokenizer, tiny_model(name, tokenizer.vocab_size, max_positions=512).config, {})
+    texts = [*sentences(10, seed=3), "a  silent step.   And", "夜来 风雨 bridge"]
+    examples = [Example("why", (text,)) for text in texts]
+    truth = [made.collate([row]).targets_M.tolist() for row in made.rows(examples)]
+    assert {ids[-1] for ids in truth} == {tokenizer.eos_id}
+
+    def written(*_: Any, **settings: Any) -> list[list[Hypothesis]]:
+        assert settings["stop_ids"] == {tokenizer.eos_id}
+        return [[Hypothesis(tuple(ids[:-1]), 0.0, 0.0, ended=True)] for ids in truth]
+
+    monkeypatch.setattr(_writing, "beam_search", written)
+    found = [answer["text"] for answer in made.answers(torch.nn.Identity(), examples)]
+    if tokenizer_kind == "wordpiece":
+        found, texts = (["".join(text.split()).casefold() for text in side] for side in (found, texts))
+    assert found == texts
+
+
+@cache
+def trained_tokenizer(kind: str) -> Tokenizer:
+    special = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "eos": "[EOS]"}
+    size = {"bpe": 330, "wordpiece": 180, "unigram": 380, "char": 82}[kind]
+    config = load_part("tokenizers", kind).Config(kind=kind, vocab_size=size, special_tokens=special)
+    tokenizer: Tokenizer = config.build().train(sentences(60))
+    return tokenizer
 
 
 def test_what_is_cut_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """Tuning: the best of a rung go on from their checkpoints, and what is best is held against what was there."""
 
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import yaml
 from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.train import tune as module
+from foundling.train import tune_figure
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import recipe_from
-from foundling.train.tune import tune, verdict_of
-from foundling.train.tune_recipe import TuneRecipe
-from foundling.train.tune_report import Outcome
+from foundling.train.run import Run
+from foundling.train.tune import tune
+from foundling.train.tune_recipe import Search, TuneRecipe
+from foundling.train.tune_report import Figure, Outcome, verdict_of
 from tests.tasks.small import base_folder, write_rows
 from tests.tiny import recipe_data
 
@@ -58,7 +61,8 @@ def made(recipe_file: Path, **changes: Any) -> TuneRecipe:
 
 
 @pytest.mark.usefixtures("in_turn")
-def test_good_settings_are_found_and_beat_the_recipe(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_good_settings_are_found_and_beat_the_recipe(recipe_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "foundling")
     outcome = tune(made(recipe_file))
     folder = recipe_file.parent / "search"
     assert len(outcome.trials) == 4
@@ -72,6 +76,14 @@ def test_good_settings_are_found_and_beat_the_recipe(recipe_file: Path, capsys: 
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "better than the recipe as it is" in page
     assert not list(folder.glob("trial-*"))
+    for key in ("optimizer.lr", "optimizer.weight_decay"):
+        drawn = page.partition(f'aria-label="validation figure by {key}"')[2].partition("</svg>")[0]
+        assert drawn.count("dot") == 4, "one for each trial"
+        assert drawn.count('class="main dot"') == 1, "the one of full length"
+    said = Counter(record.getMessage() for record in caplog.records)
+    assert [number for text, number in said.items() if text.startswith("token store:")] == [1]
+    assert sum(number for text, number in said.items() if text.startswith("training:")) > 4, "each run tells its own"
+    assert not logging.getLogger("foundling").filters
 
 
 def test_a_trial_that_went_on_is_one_that_never_stopped(recipe_file: Path) -> None:
@@ -88,12 +100,12 @@ def test_a_killed_search_goes_on(recipe_file: Path, monkeypatch: pytest.MonkeyPa
     begun: list[dict[str, Any]] = []
     real = module._advance
 
-    def advance(recipe: TuneRecipe, trial: Any, part: int) -> None:
+    def advance(recipe: TuneRecipe, trial: Any, part: int, figure: Figure) -> None:
         ran.append(trial.number)
         begun.append(trial.settings)
         if len(ran) == 3:
             raise KeyboardInterrupt
-        real(recipe, trial, part)
+        real(recipe, trial, part, figure)
 
     monkeypatch.setattr(module, "_advance", advance)
     given = made(recipe_file, halving=None, trials=4)
@@ -103,7 +115,7 @@ def test_a_killed_search_goes_on(recipe_file: Path, monkeypatch: pytest.MonkeyPa
     outcome = tune(given)
     assert len([trial for trial in outcome.trials if not trial.fault]) == len(outcome.trials) == 4
     assert all(settings in [trial.settings for trial in outcome.trials] for settings in begun), "tried again"
-    with pytest.raises(UserError, match="study of the same recipe and search"):
+    with pytest.raises(UserError, match="study of the same recipe, search and metric"):
         tune(made(recipe_file, search={"optimizer.lr": {"choices": [1e-3]}}))
 
 
@@ -124,7 +136,8 @@ def test_a_key_that_the_recipe_has_not_is_told_before_anything_runs(recipe_file:
         tune(made(recipe_file, search={"optimizer.lrr": {"choices": [1e-3]}}))
 
 
-def test_a_fine_tuning_is_searched_by_dev(tmp_path: Path) -> None:
+@pytest.fixture
+def finetuning_file(tmp_path: Path) -> Path:
     rows = [{"text": f"w{7 + i} w{8 + (i * 3) % 9}", "label": "ab"[i % 2]} for i in range(10)]
     path = str(write_rows(tmp_path / "train.jsonl", rows))
     data = {
@@ -134,11 +147,121 @@ def test_a_fine_tuning_is_searched_by_dev(tmp_path: Path) -> None:
         "train": {"length": "24 steps", "batch": "10 rows", "compile": False, "precision": "fp32"},
     }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(data))
-    search = {"optimizer.lr": {"choices": [1e-7, 3e-3]}}
-    outcome = tune(made(tmp_path / "tiny.yaml", search=search, halving=None, trials=4))
+    return tmp_path / "tiny.yaml"
+
+
+RATES = {"optimizer.lr": {"choices": [1e-7, 3e-3]}}
+
+
+def test_a_fine_tuning_is_searched_by_dev(finetuning_file: Path) -> None:
+    outcome = tune(made(finetuning_file, search=RATES, halving=None, trials=4))
     assert outcome.best.settings == {"optimizer.lr": 3e-3}
-    assert outcome.sign == -1
+    assert (outcome.metric, outcome.sign) == ("accuracy", -1)
     assert min(-value for value in outcome.best_values) > 0.9
+
+
+@pytest.fixture
+def nothing_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    def advance(*_: Any) -> None:
+        raise AssertionError("a trial trained before it was told")
+
+    monkeypatch.setattr(module, "_advance", advance)
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Runs that train nothing: at the high rate they are right more often, and lose less. What each was set to."""
+    ran: list[dict[str, Any]] = []
+
+    def run(recipe: TuneRecipe, settings: dict[str, Any], out: Path, part: int = 1) -> Run:
+        ran.append(settings)
+        right = 0.9 if settings.get("optimizer.lr") == 3e-3 else 0.5 + 0.001 * settings.get("seed", 0)
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"steps": 1, "best_value": right, "dev": {"accuracy": right, "nll": 1 - right}})
+        (out / "summary.json").write_text(text)
+        return Run(out)
+
+    monkeypatch.setattr(module, "_run", run)
+    return ran
+
+
+@pytest.mark.usefixtures("in_turn", "pretended")
+@pytest.mark.parametrize(("metric", "sign"), [("accuracy", -1), ("nll", 1)])
+def test_which_end_of_a_figure_is_better_is_known(finetuning_file: Path, metric: str, sign: int) -> None:
+    outcome = tune(made(finetuning_file, search=RATES, halving=None, trials=2, metric=metric))
+    assert outcome.best.settings == {"optimizer.lr": 3e-3}
+    assert (outcome.verdict, outcome.metric, outcome.sign) == ("better", metric, sign)
+    assert [round(sign * value, 6) for value in outcome.best_values] == [0.9 if sign < 0 else 0.1] * 2
+    with pytest.raises(UserError, match="same recipe, search and metric"):
+        tune(made(finetuning_file, search=RATES, halving=None, trials=2, metric="brier"))
+
+
+@pytest.mark.usefixtures("nothing_trains")
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"metric": "acuracy", "higher_is_better": True}, "did you mean 'accuracy'"),
+        ({"metric": "accuracy", "higher_is_better": False}, "of accuracy the larger is the better; got .* false"),
+        ({"metric": "nll", "higher_is_better": True}, "of nll the smaller is the better; got .* true"),
+        ({"higher_is_better": False}, "of accuracy the larger is the better"),
+        ({"settings": ["task.dev=[]"]}, "needs task.dev"),
+    ],
+)
+def test_a_metric_that_cannot_be_is_told_before_any_trial(
+    finetuning_file: Path, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        tune(made(finetuning_file, search=RATES, **changes))
+
+
+@pytest.mark.usefixtures("nothing_trains")
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"metric": "bits"}, "must be one of loss, perplexity, bits_per_byte; got 'bits'"),
+        ({"metric": "perplexity", "higher_is_better": True}, "of perplexity the smaller is the better"),
+    ],
+)
+def test_a_metric_that_a_pretraining_has_not(recipe_file: Path, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        tune(made(recipe_file, **changes))
+
+
+def test_figures_of_pretraining() -> None:
+    losses = ("loss", "loss/books", "next_loss", "perplexity", "bits_per_byte")
+    assert [tune_figure._better_of(name) for name in losses] == [False] * 5
+    assert [tune_figure._better_of(name) for name in ("mlm_accuracy", "next_accuracy", "above_noise")] == [True] * 3
+    assert tune_figure._better_of("surprise") is None
+
+
+@pytest.mark.parametrize("higher", [None, True, False])
+def test_of_an_unknown_figure_the_recipe_says_which_end_is_better(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, higher: bool | None
+) -> None:
+    monkeypatch.setattr(tune_figure, "_figures_on_valid", lambda *_: {"surprise": None})
+    recipe = made(recipe_file, metric="surprise", higher_is_better=higher)
+    given, _ = module._recipe_of(recipe, {}, recipe.folder)
+    if higher is None:
+        with pytest.raises(UserError, match="add higher_is_better=true or =false"):
+            tune_figure.figure_of(recipe, given)
+    else:
+        assert tune_figure.figure_of(recipe, given) == Figure("surprise", higher)
+
+
+@pytest.mark.usefixtures("in_turn")
+def test_the_best_is_held_against_the_recipe_with_seeds_that_no_trial_had(
+    finetuning_file: Path, pretended: list[dict[str, Any]]
+) -> None:
+    tune(made(finetuning_file, search=RATES, settings=["seed=1"], halving=None, trials=2, seeds=3))
+    assert [ran.get("seed") for ran in pretended] == [None, None, 0, 2, 3, 0, 2, 3]
+    pretended.clear()
+    search = {**RATES, "seed": {"choices": [0, 3]}}
+    out = str(finetuning_file.parent / "seeds")
+    tune(made(finetuning_file, search=search, settings=["seed=1"], halving=None, trials=4, seeds=2, out=out))
+    tried = {ran["seed"] for ran in pretended[:4]}
+    held = [ran["seed"] for ran in pretended[4:]]
+    assert held[:2] == held[2:]
+    assert not {1, *tried} & {*held}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +284,11 @@ def test_verdicts(best: list[float], default: list[float], verdict: str) -> None
         ({"a": {}}, "either low and high, or choices"),
         ({"a": {"low": 2, "high": 1}}, "low must be below high"),
         ({"a": {"low": 0, "high": 1, "log": True}}, "log needs a low above 0"),
+        ({"a": {"low": 0.5, "high": 8, "whole": True}}, "whole needs a low and a high that are whole"),
+        ({"a": {"low": 1, "high": 8.5, "whole": True}}, "whole needs a low and a high that are whole"),
+        ({"a": {"low": 0, "high": 8, "whole": True, "log": True}}, "log needs a low of 1 or more"),
+        ({"a": {"choices": [1.5], "whole": True}}, "whole needs a low and a high"),
+        ({"a": {"low": 0, "high": float("inf")}}, "must be finite"),
     ],
 )
 def test_searches_that_say_nothing(search: dict[str, Any], told: str) -> None:
@@ -168,12 +296,33 @@ def test_searches_that_say_nothing(search: dict[str, Any], told: str) -> None:
         validate(TuneRecipe, {"name": "x", "recipe": "x.yaml", "search": search}, "tune")
 
 
+@pytest.mark.parametrize(
+    "search",
+    [
+        Search(low=1, high=3, whole=True),
+        Search(low=1, high=3, whole=True, log=True),
+        Search(low=0.00012346, high=0.00012347),
+        Search(low=0.99998, high=0.99999, log=True),
+    ],
+)
+def test_what_is_drawn_lies_in_the_range(search: Search) -> None:
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = {module._suggested(study.ask(), "a", search) for _ in range(40)}
+    assert search.low is not None
+    assert search.high is not None
+    assert all(search.low <= value <= search.high for value in drawn)
+    if search.whole:
+        assert drawn == {1, 2, 3}
+        assert all(isinstance(value, int) for value in drawn)
+
+
 @pytest.mark.usefixtures("in_turn")
 def test_a_whole_run_of_fewer_steps_may_be_best(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def advance(recipe: TuneRecipe, trial: Any, part: int) -> None:
+    def advance(recipe: TuneRecipe, trial: Any, *_: Any) -> None:
         trial.value, trial.steps = (1.0, 2) if trial.settings["train.batch"] == "16 rows" else (2.0, 8)
 
-    def held(recipe: TuneRecipe, trials: list[Any], best: Any) -> Outcome:
+    def held(recipe: TuneRecipe, trials: list[Any], best: Any, figure: Figure) -> Outcome:
         return Outcome(trials, best, [1.0, 1.0], [1.0, 1.0], "noise", "figure", 1.0)
 
     monkeypatch.setattr(module, "_advance", advance)
@@ -198,12 +347,14 @@ def test_a_new_best_is_held_anew_against_the_recipe(recipe_file: Path, monkeypat
 
 
 def test_a_search_that_goes_on_draws_no_settings_twice(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def advance(recipe: TuneRecipe, trial: Any, part: int) -> None:
+    def advance(recipe: TuneRecipe, trial: Any, *_: Any) -> None:
         trial.value, trial.steps = 1.0, 2
 
     monkeypatch.setattr(module, "_advance", advance)
     monkeypatch.setattr(
-        module, "_held_against_default", lambda r, t, b: Outcome(t, b, [1.0, 1.0], [1.0, 1.0], "noise", "figure", 1.0)
+        module,
+        "_held_against_default",
+        lambda r, t, b, f: Outcome(t, b, [1.0, 1.0], [1.0, 1.0], "noise", "figure", 1.0),
     )
     keys: dict[str, Any] = {"search": {"optimizer.weight_decay": {"low": 0.0, "high": 0.1}}, "halving": None}
     tune(made(recipe_file, trials=2, **keys))
@@ -216,19 +367,22 @@ def test_machines_that_share_a_storage(
 ) -> None:
     """One that comes when all trials are taken says so; once one has ended, the best so far is told as such."""
 
-    def advance(recipe: TuneRecipe, trial: Any, part: int) -> None:
+    def advance(recipe: TuneRecipe, trial: Any, *_: Any) -> None:
         trial.value, trial.steps = 1.0 + trial.number, 2
 
     monkeypatch.setattr(module, "_advance", advance)
     monkeypatch.setattr(
-        module, "_held_against_default", lambda r, t, b: Outcome(t, b, [1.0, 1.0], [1.0, 1.0], "noise", "figure", 1.0)
+        module,
+        "_held_against_default",
+        lambda r, t, b, f: Outcome(t, b, [1.0, 1.0], [1.0, 1.0], "noise", "figure", 1.0),
     )
     keys: dict[str, Any] = {"storage": f"sqlite:///{recipe_file.parent}/shared.db", "halving": None, "trials": 2}
     one, other = (made(recipe_file, out=str(recipe_file.parent / name), **keys) for name in ("one", "other"))
     one.folder.mkdir()
-    study = module._study(one)
-    for _ in range(2):
-        study.ask()
+    study = module.study_of(one)
+    with module.unwarned():
+        for _ in range(2):
+            study.ask()
     with pytest.raises(UserError, match="2 that others are at work on; start this again"):
         tune(other)
     more = made(recipe_file, out=str(recipe_file.parent / "other"), **{**keys, "trials": 3})

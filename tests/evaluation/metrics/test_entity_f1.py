@@ -1,4 +1,5 @@
-"""Entities: against what seqeval said (references.json), against every span tried, and by hand."""
+"""Entities: against what seqeval said (references.json) to random tags and to real ones, against every span tried, and
+by hand."""
 
 import itertools
 import json
@@ -10,25 +11,37 @@ import pytest
 
 from foundling.core.errors import UserError
 from foundling.evaluation.metrics.entity_f1 import Config, entities, strict_entities
+from tests.evaluation.metrics import real
 
-RECORDED = json.loads(Path(__file__).with_name("references.json").read_text(encoding="utf-8"))["entities"]
+RECORDED = json.loads(Path(__file__).with_name("references.json").read_text(encoding="utf-8"))
+
+
+def are_those_of_seqeval(figures: dict[str, float], recorded: dict[str, list[float]]) -> None:
+    wanted = dict(recorded)
+    micro, macro, _ = (wanted.pop(f"{name} avg") for name in ("micro", "macro", "weighted"))
+    assert [figures[name] for name in ("precision", "recall", "f1")] == pytest.approx(micro)
+    if wanted:
+        assert figures["f1_macro"] == pytest.approx(macro[2])
+    types = {name.partition("/")[2] for name in figures if "/" in name}
+    assert types == set(wanted)
+    for name, three in wanted.items():
+        assert [figures[f"{kind}/{name}"] for kind in ("precision", "recall", "f1")] == pytest.approx(three), name
 
 
 @pytest.mark.parametrize("mode", ["conlleval", "strict"])
 def test_figures_are_those_of_seqeval(mode: Any) -> None:
-    for case in RECORDED:
+    for case in RECORDED["entities"]:
         config = Config(mode=mode, scheme=case["scheme"])
-        figures = config.build().score(case["golds"], case["answers"]).figures()
-        wanted = dict(case[mode])
-        micro, macro, _ = (wanted.pop(f"{name} avg") for name in ("micro", "macro", "weighted"))
-        assert [figures[name] for name in ("precision", "recall", "f1")] == pytest.approx(micro), case
-        if wanted:
-            assert figures["f1_macro"] == pytest.approx(macro[2]), case
-        types = {name.partition("/")[2] for name in figures if "/" in name}
-        assert types == set(wanted)
-        for name, three in wanted.items():
-            found = [figures[f"{kind}/{name}"] for kind in ("precision", "recall", "f1")]
-            assert found == pytest.approx(three), case
+        are_those_of_seqeval(config.build().score(case["golds"], case["answers"]).figures(), case[mode])
+
+
+@pytest.mark.skipif(not real.TASKS.is_dir(), reason="the real tasks (../shared/data/tasks) are not here")
+@pytest.mark.parametrize("mode", ["conlleval", "strict"])
+def test_figures_of_real_texts_are_those_of_seqeval(mode: Any) -> None:
+    golds, answers = real.entity_tags()
+    recorded = RECORDED["real"]["wnut17"]
+    assert real.hash_of(golds, answers) == recorded["hash"], "other answers than those that were recorded"
+    are_those_of_seqeval(Config(mode=mode).build().score(golds, answers).figures(), recorded[mode])
 
 
 def spans(tags: list[str], is_entity: Callable[[list[str], int, int], bool]) -> set[tuple[int, int, str]]:

@@ -1,4 +1,5 @@
-"""ROUGE: against what rouge-score said (references.json), against every subsequence tried, and by hand."""
+"""ROUGE: against what rouge-score said (references.json) to random texts and to real ones, against every subsequence
+tried, and by hand."""
 
 import itertools
 import json
@@ -10,8 +11,9 @@ import pytest
 
 from foundling.core.errors import UserError
 from foundling.evaluation.metrics.rouge import Config, lcs_length
+from tests.evaluation.metrics import real
 
-RECORDED = json.loads(Path(__file__).with_name("references.json").read_text(encoding="utf-8"))["rouge"]
+RECORDED = json.loads(Path(__file__).with_name("references.json").read_text(encoding="utf-8"))
 
 
 def figures(references: list[str] | str, answer: str, words: Any = "auto") -> dict[str, float]:
@@ -19,13 +21,27 @@ def figures(references: list[str] | str, answer: str, words: Any = "auto") -> di
 
 
 def test_figures_are_those_of_rouge_score() -> None:
-    for case in RECORDED:
+    for case in RECORDED["rouge"]:
         found = figures(case["references"], case["answer"], "ascii")
         for name, (precision, recall, f1) in case["figures"].items():
             assert found[name] == pytest.approx(f1, abs=1e-12), case
             if len(case["references"]) == 1:  # of two references with the same F1, rounding chooses theirs
                 assert found[f"{name}_precision"] == pytest.approx(precision, abs=1e-12), case
                 assert found[f"{name}_recall"] == pytest.approx(recall, abs=1e-12), case
+
+
+@pytest.mark.skipif(not real.TASKS.is_dir(), reason="the real tasks (../shared/data/tasks) are not here")
+def test_figures_of_real_summaries_are_those_of_rouge_score() -> None:
+    """With one reference, and with all that people wrote."""
+    golds, answers = real.summaries()
+    recorded = RECORDED["real"]["dialogsum"]
+    assert real.hash_of(golds, answers) == recorded["hash"], "other answers than those that were recorded"
+    several = Config().build().score(golds, answers).figures()
+    single = Config().build().score([texts[0] for texts in golds], answers).figures()
+    for name, three in recorded["single"].items():
+        assert several[name] == pytest.approx(recorded["several"][name], abs=1e-12)
+        found = [single[f"{name}_precision"], single[f"{name}_recall"], single[name]]
+        assert found == pytest.approx(three, abs=1e-12)
 
 
 def longest_by_trying(one: str, two: str) -> int:

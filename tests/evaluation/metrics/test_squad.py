@@ -1,17 +1,46 @@
-"""Exact match and F1 of answers, by hand, from the published definitions."""
+"""Exact match and F1 of answers: against what the scripts of SQuAD 1.1, SQuAD 2.0 and MLQA said (references.json), to
+random texts and to real ones, and by hand."""
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from foundling.core.errors import UserError
 from foundling.evaluation.metrics.squad import Config, normalised
+from tests.evaluation.metrics import real
+
+RECORDED = json.loads(Path(__file__).with_name("references.json").read_text(encoding="utf-8"))
 
 
 def figures(accepted: list[str] | str, answer: str, language: str = "en") -> tuple[float, float]:
     found = Config.model_validate({"language": language}).build().score([accepted], [answer]).figures()
     return found["exact_match"], found["f1"]
+
+
+@pytest.mark.parametrize(("script", "language"), [("1.1", "en"), ("2.0", "en"), ("mlqa", "zh")])
+def test_figures_are_those_of_the_published_scripts(script: str, language: str) -> None:
+    """Of each question. Where nothing is left of an accepted text, 1.1 and MLQA differ from 2.0, which stands here."""
+    for case in RECORDED["squad"][script]:
+        found = figures(case["golds"], case["answer"], language)
+        assert found == pytest.approx(case["figures"], abs=1e-12), case
+
+
+@pytest.mark.skipif(not real.TASKS.is_dir(), reason="the real tasks (../shared/data/tasks) are not here")
+@pytest.mark.parametrize("name", ["xquad-en", "xquad-zh"])
+def test_figures_of_real_answers_are_those_of_the_published_scripts(name: str) -> None:
+    """Of the whole; the language is told by the golds."""
+    golds, answers = real.short_answers(name)
+    recorded: dict[str, Any] = RECORDED["real"][name]
+    assert real.hash_of(golds, answers) == recorded["hash"], "other answers than those that were recorded"
+    found = Config().build().score(golds, answers).figures()
+    if "2.0" in recorded:
+        assert [found["exact_match"], found["f1"]] == pytest.approx(recorded["2.0"], abs=1e-12)
+    known = [found["exact_match/answerable"], found["f1/answerable"]]
+    assert known == pytest.approx(recorded["1.1" if name == "xquad-en" else "mlqa"], abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""BLEU and chrF against sacrebleu's own corpus scores and signatures."""
+"""BLEU and chrF against sacrebleu's own corpus scores and signatures, of made texts and of real ones."""
 
 import random
 from typing import Any
@@ -10,6 +10,7 @@ import sacrebleu
 from foundling.core.errors import UserError
 from foundling.evaluation.metrics.bleu import Config as Bleu
 from foundling.evaluation.metrics.chrf import Config as Chrf
+from tests.evaluation.metrics import real
 
 TEXT = "Ein Mann schläft in einem grünen Raum auf einem Sofa, und ein Hund - groß - wacht; 3.5 Stunden."
 WORDS = TEXT.split()
@@ -52,6 +53,15 @@ def test_figures_and_signature_are_those_of_sacrebleu(seed: int, num_references:
     index = np.random.default_rng(seed).integers(12, size=12)
     again = bleu.corpus_score([said[i] for i in index], streams([golds[i] for i in index]))
     assert Bleu(**settings).build().score(golds, said).figures(index)["bleu"] == again.score
+
+
+@pytest.mark.skipif(not real.TASKS.is_dir(), reason="the real tasks (../shared/data/tasks) are not here")
+def test_figures_of_real_translations_are_those_of_sacrebleu() -> None:
+    golds, said = real.translations()
+    wanted = sacrebleu.BLEU().corpus_score(said, [golds])
+    assert 20 < wanted.score < 90, "neither all right nor all wrong"
+    assert Bleu().build().score(golds, said).figures() == {"bleu": wanted.score, "brevity_penalty": wanted.bp}
+    assert Chrf().build().score(golds, said).figures() == {"chrf": sacrebleu.CHRF().corpus_score(said, [golds]).score}
 
 
 def test_examples_may_have_more_references_than_others() -> None:
