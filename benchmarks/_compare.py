@@ -1,24 +1,38 @@
-"""What benchmarks share: commands in fresh processes, their time and memory, and what can be said of a ratio."""
+"""What benchmarks share: commands in fresh processes, their time and memory, what can be said of a ratio, and of the
+machine that it was measured on."""
 
 import json
 import os
 import random
+import re
+import resource
 import shlex
+import shutil
 import signal
 import statistics
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
 SAMPLE_SECONDS = 0.2
+_ROOT = Path(__file__).parent.parent
+_ARITHMETIC = re.compile(r"(avx|amx|fma|f16c|asimd|sve|bf16|i8mm)")
+"""Of a processor's flags, those that decide how fast it multiplies."""
 
 
-def child(command: list[str]) -> dict[str, Any]:
-    """The last line of JSON that a command prints. Raises SystemExit where it fails or prints none."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def child(command: list[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The last line of JSON that a command prints. Raises SystemExit where it fails or prints none.
+
+    environment: variables that it has besides those of this process.
+    """
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         raise SystemExit(f"{shlex.join(command)} failed:\n{done.stderr[-2000:]}")
@@ -30,6 +44,51 @@ def interval(ratios: list[float], draws: int = 2000) -> tuple[float, float]:
     generator = random.Random(0)
     medians = sorted(statistics.median(generator.choices(ratios, k=len(ratios))) for _ in range(draws))
     return medians[int(0.025 * draws)], medians[int(0.975 * draws) - 1]
+
+
+def steady(seconds: list[float]) -> float:
+    """The median step, seconds, of those behind the first third (at least three), in which things are compiled."""
+    return statistics.median(seconds[min(max(3, len(seconds) // 3), len(seconds) - 1) :])
+
+
+def peak_gib() -> float:
+    """Most memory of this process so far: where there is a GPU what torch allocated there, else its resident set."""
+    import torch
+
+    if torch.cuda.is_available() and (allocated := torch.cuda.max_memory_allocated()):
+        return allocated / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """What a figure was measured on, for its line of JSON: the code, torch, the processor and its threads."""
+    from foundling.train.machine import describe
+
+    return {"code": _revision(), **describe(), "cores": len(os.sched_getaffinity(0)), "flags": _flags()}
+
+
+def _revision() -> str | None:
+    """The commit of this checkout, with a plus where files differ from it; None: it is none, or git is not there."""
+    git = shutil.which("git")
+    told = []
+    for question in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")):
+        if git is None:
+            return None
+        done = subprocess.run([git, "-C", str(_ROOT), *question], capture_output=True, text=True, check=False)
+        if done.returncode:
+            return None
+        told.append(done.stdout.strip())
+    return told[0] + ("+" if told[1] else "")
+
+
+def _flags() -> list[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    said = next((line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))), "")
+    return sorted(flag for flag in said.split() if _ARITHMETIC.match(flag))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks._compare import interval
+from benchmarks._compare import interval, machine
 from benchmarks.peers.crf_loop import LoopCrf
 from foundling.optim.losses.crf import Transitions, negative_log_likelihood, viterbi
 
@@ -141,7 +141,7 @@ def compare(lengths: list[int], num_tags: int, size: int, num_batches: int, roun
     assert all(value < MOST_APART for value in worst.values()), worst
     words, places = sum(len(b.tags_M) for b in batches), sum(b.mask_TR.numel() for b in batches)
     shape = {"tags": num_tags, "batch": size, "longest": max(chosen), "words / padded": round(words / places, 3)}
-    print(json.dumps({**shape, "parity": worst}), flush=True)
+    print(json.dumps({**shape, "parity": worst, "machine": machine()}), flush=True)
 
     contenders: dict[str, dict[str, Callable[[Rows], object]]] = {
         "loss and gradients": {"foundling": contest.train_ours, "loop": contest.train_peer},
@@ -161,7 +161,7 @@ def compare(lengths: list[int], num_tags: int, size: int, num_batches: int, roun
                     run(batch)
                 times[what, who].append(1000 * (time.perf_counter() - start) / num_batches)
         last = {f"{what}, {who}": round(found[-1], 3) for (what, who), found in times.items()}
-        print(json.dumps({**shape, "round": number, "ms": last}), flush=True)
+        print(json.dumps({**shape, "round": number, "ms": last, "machine": machine()}), flush=True)
     table = []
     for (what, who), found in times.items():
         row = f"| {num_tags} tags, {size} rows | {what} | {who} | {statistics.median(found):.2f} "

@@ -13,7 +13,9 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks.workloads import tokenizer_of, training_of
+from benchmarks._compare import machine
+from benchmarks.time_to_loss import texts_of
+from benchmarks.workloads import settings_of, tokenizer_of, training_of
 from foundling.evaluation.perplexity import perplexity
 from foundling.models.base import Model
 from foundling.train import dial
@@ -32,15 +34,14 @@ def run(data_dir: Path, depth: int, times: float, num_tokens: int) -> dict[str, 
     )  # fmt: skip
     for _ in range(steps):
         training_step(training)
-    with (data_dir / "valid.jsonl").open(encoding="utf-8") as lines:
-        texts = [("valid", json.loads(line)["text"]) for line in lines]
     with training.trainee.scoring():
         model = cast(Model, training.trainee.model)
-        score = perplexity(model, tokenizer_of(data_dir, "gpt"), texts, row_length=row_length).total
-    weights = sum(parameter.numel() for parameter in model.parameters())
+        score = perplexity(model, tokenizer_of(data_dir, "gpt"), texts_of(data_dir), row_length=row_length).total
+    weights = sum(parameter.numel() for parameter in training.model.parameters())
     return {
         "depth": depth, "width": shape["width"], "weights": weights, "batch": batch, "tokens": training.num_tokens,
         "times": times, "lr": lr, "bits_per_byte": round(score.bits_per_byte, 4),
+        "settings": settings_of(training), "machine": machine(),
     }  # fmt: skip
 
 

@@ -35,14 +35,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks._compare import child, interval
+from benchmarks._compare import child, interval, machine
 
 RECIPES = Path(__file__).parent / "recipes"
 TASKS = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 SPLITS = ("train", "dev", "test")
 SHOWN_TO = 1e-4
 """How far a contender's figure may lie from that of its answers."""
-_NOT_SHOWN = ("answers", "golds", "metric", "settings")
+_NOT_SHOWN = ("answers", "golds", "metric", "metric_settings")
 
 
 def run_ours(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -72,11 +72,10 @@ def run_ours(recipe: dict[str, Any]) -> dict[str, Any]:
         "tokens_per_s": round(summary["tokens"] / summary["wall_seconds"]),
         "steps": summary["steps"],
         "best_step": summary["best_step"],
-        "precision": summary["settings"]["precision"],
-        "compiled": summary["settings"]["compiled"],
+        "settings": summary["settings"],
         "all": {name: [test[name], *test["intervals"][name]] for name in names},
         "metric": main.metric,
-        "settings": dict(main.settings),
+        "metric_settings": dict(main.settings),
         "golds": main.golds,
         "answers": main.answers,
     }
@@ -138,7 +137,7 @@ def _shortened(path: Path, out: Path, number: int) -> Path:
     if target.suffix == ".json":
         target.write_text(json.dumps(_some_questions(json.loads(text), number)), encoding="utf-8")
         return target
-    lines, known, first, rest = text.splitlines(keepends=True), set[str](), [], []
+    lines, known, first, rest = text.splitlines(keepends=True), set[str](), list[int](), list[int]()
     for place, line in enumerate(lines):
         row = json.loads(line)
         labels = {str(row["label"])} if "label" in row else set(row.get("tags", ()))
@@ -191,7 +190,8 @@ def measure(task: str, given: argparse.Namespace, work: Path) -> tuple[list[str]
 
 
 def _print_run(name: str, run: dict[str, Any]) -> None:
-    print(json.dumps({"name": name, **{k: v for k, v in run.items() if k not in _NOT_SHOWN}}), flush=True)
+    shown = {k: v for k, v in run.items() if k not in _NOT_SHOWN}
+    print(json.dumps({"name": name, **shown, "machine": machine()}), flush=True)
 
 
 def _tables(task: str, runs: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[str]]:
@@ -202,7 +202,7 @@ def _tables(task: str, runs: dict[str, list[dict[str, Any]]]) -> tuple[list[str]
     ours = runs["foundling"]
     figure, golds = ours[0]["figure"], ours[0]["golds"]
     config = load_part(FOLDER, ours[0]["metric"]).Config
-    metric = config(kind=ours[0]["metric"], **ours[0]["settings"]).build()
+    metric = config(kind=ours[0]["metric"], **ours[0]["metric_settings"]).build()
     shown = lambda x: f"{x:.2f}" if figure in ("bleu", "chrf") else f"{x:.4f}"
     rows, compared = [], []
     for name, found in runs.items():

@@ -28,7 +28,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks._compare import child, interval
+from benchmarks._compare import child, interval, machine
 from benchmarks.peers.hf_pipeline import WARM_UP
 
 MOST_APART = 1e-3
@@ -145,7 +145,8 @@ def compare(name: str, folder: Path, file: Path, number: int | None, rounds: int
                     print(json.dumps({"model": name, "parity": gate, "with": way}), flush=True)
             for who, run in found.items():
                 runs[who].append(run)
-                print(json.dumps({"model": name, "system": who, "round": turn, **run}), flush=True)
+                line = {"model": name, "system": who, "round": turn, **run, "command": commands[who]}
+                print(json.dumps({**line, "machine": machine()}), flush=True)
     rates = {who: [run["examples_per_s"] for run in each] for who, each in runs.items()}
     best = max(WAYS, key=lambda way: statistics.median(rates[way]))
     table = []

@@ -29,6 +29,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks._compare import machine
+
 RECIPES = Path(__file__).parent.parent / "recipes"
 FAMILIES = ("gpt", "bert", "modernbert", "xlnet")
 PEER_OF = "gpt"
@@ -113,7 +115,8 @@ def main() -> None:
                 limit=given.limit,
             ),
         }  # fmt: skip
-        print(json.dumps({"system": family, **found[family]}), flush=True)
+        line = {"system": family, **found[family], "settings": summary["settings"], "machine": machine()}
+        print(json.dumps(line), flush=True)
     for peer in given.peer:
         name, _, command = peer.partition("=")
         if given.only and name not in given.only:
@@ -136,7 +139,7 @@ def main() -> None:
         found[name] = trained | examine(
             folder, given.out / name, both_sides=False, corpus=corpus, pairs=given.pairs, limit=given.limit
         )
-        print(json.dumps({"system": name, **found[name]}), flush=True)
+        print(json.dumps({"system": name, **found[name], "command": command, "machine": machine()}), flush=True)
     show(found)
 
 

@@ -8,8 +8,13 @@ tokens, at its median step, compilation left out) and `peak_gib`; `{steps}` and 
 runs ours and each peer once, each in a fresh process, so a slow minute hits all; the table has medians and the ratio's
 95 % interval over rounds. One JSON line a run goes to standard output.
 
-Before any figure, a parity gate (benchmarks/parity/FAMILY.py): from the same weights, our first loss and gradients must
-be those of transformers' model in fp32, and our bf16 loss must agree with it.
+Before any figure, a parity gate (benchmarks/parity/FAMILY.py, alone with `--gate`): from the same weights our first
+loss and the gradients of all weights must be those of transformers' model in fp32, and where bf16 is timed its
+loss must agree with it. Ours is compiled there where it is when it is timed.
+
+    --peer tuned="python -m benchmarks.peers.hf_throughput gpt {steps} {data}"
+    --peer default="python -m benchmarks.peers.hf_throughput gpt {steps} {data} --as default"
+    --peer litgpt="PYTHON_WITH_LITGPT -m benchmarks.peers.litgpt_throughput gpt {steps} {data}"
 
 On a GPU (`--device cuda`; auto takes one where there is one) memory is what torch allocated there at most, and the
 share of the matmul limit is the MFU against the card's own measured rate. The gate runs on the CPU.
@@ -18,7 +23,6 @@ share of the matmul limit is the MFU against the card's own measured rate. The g
 import argparse
 import importlib
 import json
-import resource
 import shlex
 import statistics
 import sys
@@ -28,8 +32,8 @@ from typing import Any
 
 import torch
 
-from benchmarks._compare import child, interval
-from benchmarks.workloads import WORKLOADS, training_of
+from benchmarks._compare import child, interval, machine, peak_gib, steady
+from benchmarks.workloads import WORKLOADS, settings_of, training_of
 from foundling.train.loop import training_step
 from foundling.train.machine import device_here
 
@@ -48,8 +52,7 @@ def run_ours(
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - before)
         tokens.append(training.num_tokens - seen)
-    skip = max(3, steps // 3)
-    step = statistics.median(seconds[skip:])
+    step = steady(seconds)
     rate = statistics.mean(tokens) / step
     return {
         "system": "foundling",
@@ -58,18 +61,13 @@ def run_ours(
         "tokens_per_s": round(rate),
         "step_s": round(step, 3),
         "share_of_matmul_limit": round(rate * training.flops_per_token / training.precision.flops_per_second, 3),
-        "peak_gib": round(peak_bytes(device) / 2**30, 2),
+        "peak_gib": round(peak_gib(), 2),
         "loss": round(training.metrics["loss"], 3),
-        "warm_s": round(sum(seconds[:skip]), 1),
         "total_s": round(time.perf_counter() - start, 1),
+        "steps_s": [round(one, 4) for one in seconds],
+        "settings": settings_of(training),
+        "machine": machine(),
     }
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Most memory so far: of the process, or on the GPU what torch allocated."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def device_of(name: str) -> torch.device:
@@ -79,12 +77,16 @@ def device_of(name: str) -> torch.device:
     return device_here() if name == "auto" else torch.device(name)
 
 
-def parity(data_dir: Path, workload: str) -> dict[str, float]:
-    """What the gate of the workload's family measures; it holds where all but the bf16 loss agree to 1e-4."""
+def parity(data_dir: Path, workload: str, precision: str, compiled: bool) -> dict[str, float]:
+    """What the gate of the workload's family measures; it holds where all but the bf16 loss agree to 1e-4.
+
+    precision, compiled: of the run that is timed.
+    """
     gate = importlib.import_module(f"benchmarks.parity.{WORKLOADS[workload].family}")
-    found: dict[str, float] = gate.parity(lambda precision: training_of(data_dir, workload, precision, False, 2))
+    make = lambda precision: training_of(data_dir, workload, precision, compiled, 2)
+    found: dict[str, float] = gate.parity(make, bf16=precision == "bf16")
     assert all(value < 1e-4 for name, value in found.items() if name != "bf16 loss"), found
-    assert found["bf16 loss"] < 5e-3, found
+    assert found.get("bf16 loss", 0.0) < 5e-3, found
     return found
 
 
@@ -100,27 +102,31 @@ def main() -> None:
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--only", action="store_true", help="run ours once in this process and print its line")
+    parser.add_argument("--gate", action="store_true", help="run the parity gate in this process and print its line")
     given = parser.parse_args()
-    device = device_of(given.device)
-    if given.only:
-        compiled = not given.no_compile
-        found = run_ours(given.data, given.workload, given.steps, given.precision, compiled, given.micro_batch, device)
-        print(json.dumps(found))
+    device, compiled = device_of(given.device), not given.no_compile
+    if given.gate:
+        apart = parity(given.data, given.workload, given.precision, compiled)
+        print(json.dumps({"parity": apart, "machine": machine()}))
         return
-    print(json.dumps({"parity": parity(given.data, given.workload)}), flush=True)
+    if given.only:
+        run = run_ours(given.data, given.workload, given.steps, given.precision, compiled, given.micro_batch, device)
+        print(json.dumps(run))
+        return
+    mine = [sys.executable, "-m", "benchmarks.throughput", *sys.argv[1:]]
+    print(json.dumps(child([*mine, "--gate"])), flush=True)
     fills = {"steps": given.steps, "data": given.data}
     peers = {name: shlex.split(command.format(**fills)) for name, command in (p.split("=", 1) for p in given.peer)}
-    mine = [sys.executable, "-m", "benchmarks.throughput", *sys.argv[1:], "--only"]
     runs: dict[str, list[dict[str, Any]]] = {"foundling": [], **{name: [] for name in peers}}
     for _ in range(given.rounds):
-        for name, command in (("foundling", mine), *peers.items()):
+        for name, command in (("foundling", [*mine, "--only"]), *peers.items()):
             runs[name].append(child(command))
             print(json.dumps(runs[name][-1]), flush=True)
     print("\n| system | tokens/s (median) | peak GiB | ours / it | 95 % |\n|---|---|---|---|---|")
     ours = [run["tokens_per_s"] for run in runs["foundling"]]
     for name, found in runs.items():
         rates = [run["tokens_per_s"] for run in found]
-        ratios = [mine / its for mine, its in zip(ours, rates, strict=True)]
+        ratios = [our / its for our, its in zip(ours, rates, strict=True)]
         low, high = interval(ratios)
         peak = statistics.median(run["peak_gib"] for run in found)
         median = statistics.median(ratios)

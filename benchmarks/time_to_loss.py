@@ -6,12 +6,14 @@ DATA is that of benchmarks/throughput.py, with `valid.jsonl` beside (a `text` a 
 rows of 256 tokens, 32 a step, and prints lines of JSON with `step`, `train_s` (scoring left out, compilation included)
 and `bits_per_byte`; `{steps}` and `{data}` in its command are filled in.
 
+    --peer "python -m benchmarks.peers.hf_time_to_loss {steps} {data}"
+
 T2: the same model (GPT-2's mathematics, its published initial values) and text; another optimizer, its batch and
-schedule. T3: another architecture of at most as many weights and FLOPs a token: a smaller one, of the dial's depth 3,
-trained as a recipe trains it that says nothing else. METHODS holds what ours are. Ours is planned to end after
-`--share` of the peer's tokens (SHARES: what each track is planned for). It is scored as often in its last half as the
-peer in all, and the time counts to the first score at which it is as good as the peer's last; without one there is no
-figure.
+schedule. That it is the same model is tried before, by the parity gate of benchmarks/throughput.py. T3: another
+architecture of at most as many weights and FLOPs a token: a smaller one, of the dial's depth 3, trained as a recipe
+trains it that says nothing else. METHODS holds what ours are. Ours is planned to end after `--share` of the peer's
+tokens (SHARES: what each track is planned for). It is scored as often in its last half as the peer in all, and the time
+counts to the first score at which it is as good as the peer's last; without one there is no figure.
 
 Scores are bits per byte over all of `valid.jsonl`, documents one after the other in rows of 256 without context, which
 is how the peer's script scores too. Each run is a fresh process; rounds take turns. One JSON line a score, then a
@@ -24,13 +26,14 @@ import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks._compare import interval
-from benchmarks.workloads import WORKLOADS, tokenizer_of, training_of
+from benchmarks._compare import child, interval, machine
+from benchmarks.workloads import WORKLOADS, settings_of, tokenizer_of, training_of
 from foundling.evaluation.perplexity import perplexity
 from foundling.models.base import Model
 from foundling.train import dial
@@ -69,26 +72,43 @@ def run_ours(data_dir: Path, track: str, steps: int, share: float, precision: st
         steps=planned, size=SIZES[track], rows=ROWS[track],
     )  # fmt: skip
     tokenizer = tokenizer_of(data_dir, "gpt")
-    with (data_dir / "valid.jsonl").open(encoding="utf-8") as lines:
-        texts = [("valid", json.loads(line)["text"]) for line in lines]
+    texts = texts_of(data_dir)
     every = max(1, planned // (2 * SCORES))
-    seconds, start = 0.0, time.perf_counter()
+    seconds, start = list[float](), time.perf_counter()
     for step in range(1, planned + 1):
         training_step(training)
+        seconds.append(time.perf_counter() - start)
+        start += seconds[-1]
         if (planned - step) % every or step < planned // 2:
             continue
-        seconds += time.perf_counter() - start
         with training.trainee.scoring():
             score = perplexity(cast(Model, training.trainee.model), tokenizer, texts, row_length=ROW_TOKENS).total
         found = {
             "system": f"foundling, {track}",
             "step": step,
             "tokens": training.num_tokens,
-            "train_s": round(seconds, 1),
+            "train_s": round(sum(seconds), 1),
             "bits_per_byte": round(score.bits_per_byte, 4),
+            "steps_s": [round(one, 4) for one in seconds],
+            "settings": settings_of(training),
+            "machine": machine(),
         }
         print(json.dumps(found), flush=True)
         start = time.perf_counter()
+
+
+def texts_of(data_dir: Path) -> list[tuple[str, str]]:
+    """What both sides are scored on."""
+    with (data_dir / "valid.jsonl").open(encoding="utf-8") as lines:
+        return [("valid", json.loads(line)["text"]) for line in lines]
+
+
+def gate(data_dir: Path, precision: str, compiled: bool) -> dict[str, Any]:
+    """The gpt workload's parity gate, in a process whose compiled kernels are not left for a run that is timed."""
+    options = ["--workload", "gpt", "--precision", precision, *([] if compiled else ["--no-compile"])]
+    command = [sys.executable, "-m", "benchmarks.throughput", str(data_dir), "--gate", *options]
+    with tempfile.TemporaryDirectory() as folder:
+        return child(command, {"TORCHINDUCTOR_CACHE_DIR": folder})
 
 
 def scores_of(command: list[str]) -> list[dict[str, Any]]:
@@ -124,6 +144,8 @@ def main() -> None:
         return
     if arguments.peer is None:
         parser.error("--peer is missing")
+    if "T2" in tracks:
+        print(json.dumps(gate(arguments.data, arguments.precision, not arguments.no_compile)), flush=True)
     theirs = shlex.split(arguments.peer.format(steps=steps, data=arguments.data))
     found: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {track: [] for track in tracks}
     for _ in range(arguments.rounds):

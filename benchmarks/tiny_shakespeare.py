@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._compare import interval
+from benchmarks._compare import interval, machine
 
 RECIPE = Path(__file__).parent / "recipes" / "tiny-shakespeare-fast.yaml"
 NANOGPT = {
@@ -69,7 +69,7 @@ def run_ours(text: Path) -> dict[str, Any]:
         "training_seconds": summary["seconds"],
         "tokens": summary["tokens"],
         "weights": summary["weights"],
-        "precision": summary["settings"]["precision"],
+        "settings": summary["settings"],
     }
 
 
@@ -86,7 +86,12 @@ def run_nanogpt(text: Path, checkout: Path) -> dict[str, Any]:
         command = [sys.executable, "train.py", "config/train_shakespeare_char.py", *options]
         seconds, out = timed(command, folder)
     scores = re.findall(r"step (\d+): train loss [\d.]+, val loss ([\d.]+)", out)
-    return {"system": "nanoGPT's CPU recipe", "loss": float(scores[-1][1]), "seconds": round(seconds, 2)}
+    return {
+        "system": "nanoGPT's CPU recipe",
+        "loss": float(scores[-1][1]),
+        "seconds": round(seconds, 2),
+        "settings": NANOGPT,
+    }
 
 
 def main() -> None:
@@ -101,7 +106,7 @@ def main() -> None:
         if arguments.nanogpt is not None:
             runs.append(run_nanogpt(arguments.text, arguments.nanogpt))
         for run in runs:
-            print(json.dumps(run), flush=True)
+            print(json.dumps({**run, "machine": machine()}), flush=True)
             found.setdefault(run["system"], []).append(run)
     print("\n| system | validation loss | seconds (median) |\n|---|---|---|")
     for system, runs in found.items():

@@ -1,21 +1,23 @@
-"""What the throughput benchmark trains: models and data by name, as runs of the real engine."""
+"""What the throughput benchmark trains: models and data by name, as runs of the real engine.
+
+A peer takes the same rows from here (`data_of`). What the engine alone needs is imported where it is used, so that a
+peer has neither its memory nor, in an environment of its own, its dependencies.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tokenizers
 import torch
 
-from foundling.data.mixture import Mixture
-from foundling.parallel.world import World
+from foundling.core.registry import load_part
+from foundling.data.rows import Samples
 from foundling.tokenizers.base import SpecialTokens, Tokenizer
-from foundling.train.build import build
-from foundling.train.prepare import Data
-from foundling.train.recipe import recipe_from
-from foundling.train.settings import Settings
-from foundling.train.state import Training
+
+if TYPE_CHECKING:
+    from foundling.train.state import Training
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Workload:
     tokens: str
     """DATA/NAME.bin (uint16 ids), NAME.json (the tokenizer) and NAME_starts.npy (starts of documents, then the end)."""
     special: dict[Any, str] = field(default_factory=dict)
+    vocab_size: int | None = None
+    """Of the model, where it is to be larger than the tokenizer's: what is more is computed and never read."""
 
 
 _BERT_TOKENS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
@@ -39,7 +43,13 @@ _PAIRS = {"kind": "mlm", "next": {"kind": "nsp", "short_rate": 1.0, "shortest": 
 WORKLOADS = {
     "gpt": Workload("gpt", {"layers": 6, "width": 384, "heads": 6, "math": "gpt2"}, {"kind": "causal"}, 256, 32, "bpe"),
     "gpt124": Workload(
-        "gpt", {"layers": 12, "width": 768, "heads": 12, "math": "gpt2"}, {"kind": "causal"}, 512, 8, "bpe"
+        "gpt",
+        {"layers": 12, "width": 768, "heads": 12, "math": "gpt2"},
+        {"kind": "causal"},
+        1024,
+        32,
+        "bpe",
+        vocab_size=50_257,
     ),
     "gpt-1b": Workload(
         "gpt", {"layers": 24, "width": 2048, "heads": 16, "math": "gpt2"}, {"kind": "causal"}, 1024, 16, "bpe"
@@ -50,7 +60,10 @@ WORKLOADS = {
     "xlnet": Workload("xlnet", {"layers": 6, "width": 256, "heads": 4}, {"kind": "permutation"}, 128, 32, "bpe"),
     "xlnet-base": Workload("xlnet", {"layers": 12, "width": 768, "heads": 12}, {"kind": "permutation"}, 512, 32, "bpe"),
 }
-"""All with vocabularies of 8,192; those of base size and more are for a GPU."""
+"""With vocabularies of 8,192, gpt124 with GPT-2's own; gpt124 and those of base size and more are for a GPU."""
+
+SEED = 0
+"""Of the order of the rows."""
 
 
 class _File:
@@ -86,12 +99,19 @@ def training_of(
     size: dict[str, Any] | None = None,
     rows: int | None = None,
     device: torch.device = torch.device("cpu"),  # noqa: B008 - a constant
-) -> Training:
+) -> "Training":
     """A run over the memory-mapped tokens, at its first step: the loop's own, nothing made for the benchmark.
 
     method: optimizer and schedule. lr: the peak rate of its schedule, which is for so many steps. size, rows: instead
     of the workload's. device: what it is trained on.
     """
+    from foundling.data.mixture import Mixture
+    from foundling.parallel.world import World
+    from foundling.train.build import build
+    from foundling.train.prepare import Data
+    from foundling.train.recipe import recipe_from
+    from foundling.train.settings import Settings
+
     work = WORKLOADS[name]
     tokenizer = tokenizer_of(data_dir, name)
     stream: Any = _File(data_dir, work.tokens)
@@ -103,6 +123,7 @@ def training_of(
             "tokenizer": {"path": "none"},
             "model": {"family": work.family, "size": size or work.size},
             "objective": work.objective,
+            "seed": SEED,
             **method,
         }
     )
@@ -110,9 +131,26 @@ def training_of(
     return build(recipe, data, Path("none"), World(0, 1, device, None), settings)
 
 
+def settings_of(training: "Training") -> dict[str, Any]:
+    """What a run trains by, for its line of JSON."""
+    recipe: Any = training.recipe
+    parts = {name: getattr(recipe, name).model_dump(mode="json") for name in ("objective", "optimizer", "schedule")}
+    return {**training.settings.as_json(), "model": training.model.config.model_dump(mode="json"), **parts}
+
+
+def data_of(data_dir: Path, name: str) -> tuple[Any, Samples]:
+    """A workload's objective and the order of its rows: the first `rows` are those of the first step, and so on."""
+    work = WORKLOADS[name]
+    config: Any = load_part("objectives", work.objective["kind"]).Config(**work.objective)
+    objective = config.build(tokenizer_of(data_dir, name))
+    stream = _File(data_dir, work.tokens)
+    return objective, objective.samples([stream], None, row_length=work.row_length, seed=SEED)
+
+
 def tokenizer_of(data_dir: Path, name: str) -> Tokenizer:
-    """The tokenizer whose ids a workload reads."""
+    """The tokenizer whose ids a workload reads, with names for those that only its model has."""
     work = WORKLOADS[name]
     raw = tokenizers.Tokenizer.from_file(str(data_dir / f"{work.tokens}.json"))
+    raw.add_tokens([f"<unread{number}>" for number in range(raw.get_vocab_size(), work.vocab_size or 0)])
     special: dict[Any, str] = work.special or {"eos": str(raw.id_to_token(0))}  # what lies between documents
     return Tokenizer(raw, SpecialTokens(special), kind="wordpiece" if work.tokens == "wp" else "bpe")

@@ -6,15 +6,18 @@ from collections.abc import Callable
 import torch
 from transformers import GPT2LMHeadModel
 
+from benchmarks.parity._gradients import worst_gradient
 from foundling.models.hub import save_model
+from foundling.models.hub.gpt2 import Format
 from foundling.objectives.base import Scale
 from foundling.train.build import whole_model
 from foundling.train.loop import micro_batches
 from foundling.train.state import Training
 
 
-def parity(make: Callable[[str], Training]) -> dict[str, float]:
-    """Largest relative difference of loss and gradients in fp32, and of our bf16 loss. make: a run, by precision."""
+def parity(make: Callable[[str], Training], *, bf16: bool) -> dict[str, float]:
+    """Largest relative difference of loss and gradients in fp32, and, where it is asked for, of our loss in bf16. make:
+    a run, by precision."""
     ours = make("fp32")
     batch = micro_batches(ours)[0]
     scale = Scale(1 / batch.num_targets, 1 / batch.num_rows)
@@ -29,16 +32,9 @@ def parity(make: Callable[[str], Training]) -> dict[str, float]:
     logits = peer(ids).logits
     peer_loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets_M)
     peer_loss.backward()
-    theirs = dict(peer.named_parameters())
-    pairs = {
-        "embedding.weight": theirs["transformer.wte.weight"],
-        "layers.0.mlp.up.weight": theirs["transformer.h.0.mlp.c_fc.weight"],
-        "layers.0.attention.out.weight": theirs["transformer.h.0.attn.c_proj.weight"],
-    }
-    found = {"loss": abs(loss.item() - peer_loss.item()) / peer_loss.item()}
-    for name, parameter in pairs.items():
-        assert parameter.grad is not None
-        their = parameter.grad if name.startswith("embedding") else parameter.grad.t()
-        found[name] = ((gradients[name] - their).norm() / their.norm()).item()
-    found["bf16 loss"] = abs(make("bf16").trainee(batch, scale)["causal"].item() - peer_loss.item()) / peer_loss.item()
+    worst = worst_gradient(Format().weights(ours.model.config), gradients, peer)
+    apart = lambda one: abs(one.item() - peer_loss.item()) / peer_loss.item()
+    found = {"loss": apart(loss), **worst}
+    if bf16:
+        found["bf16 loss"] = apart(make("bf16").trainee(batch, scale)["causal"])
     return found

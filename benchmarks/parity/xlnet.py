@@ -6,6 +6,7 @@ from collections.abc import Callable
 from torch.nn import functional as F
 from transformers import XLNetLMHeadModel
 
+from benchmarks.parity._gradients import worst_gradient
 from foundling.models.hub import save_model
 from foundling.models.hub.xlnet import Format
 from foundling.objectives.base import Scale
@@ -13,12 +14,10 @@ from foundling.train.build import whole_model
 from foundling.train.loop import micro_batches
 from foundling.train.state import Training
 
-ROUNDING = 1e-5
-"""A gradient smaller than this share of the gradient of all weights is compared with that share instead."""
 
-
-def parity(make: Callable[[str], Training]) -> dict[str, float]:
-    """Largest relative difference of loss and gradients in fp32, and of our bf16 loss. make: a run, by precision."""
+def parity(make: Callable[[str], Training], *, bf16: bool) -> dict[str, float]:
+    """Largest relative difference of loss and gradients in fp32, and, where it is asked for, of our loss in bf16. make:
+    a run, by precision."""
     ours = make("fp32")
     batch = micro_batches(ours)[0]
     assert batch.ranks_N is not None
@@ -43,15 +42,9 @@ def parity(make: Callable[[str], Training]) -> dict[str, float]:
     )
     peer_loss = F.cross_entropy(answer.logits.flatten(0, 1), batch.targets_M)
     peer_loss.backward()
-    theirs = dict(peer.named_parameters())
-    found = {"loss": abs(loss.item() - peer_loss.item()) / peer_loss.item()}
-    total = sum(grad.norm() ** 2 for x in peer.parameters() if (grad := x.grad) is not None) ** 0.5
-    for weight in Format().weights(ours.model.config):
-        for name, part in zip(weight.theirs, weight.split(gradients[weight.ours]), strict=True):
-            grad = theirs[name].grad
-            if grad is not None:  # of segments nothing but rounding, where rows have one or none
-                found[name] = ((part - grad).norm() / max(grad.norm(), ROUNDING * total)).item()
-    worst = max(found, key=lambda name: found[name])
-    lower = make("bf16").trainee(batch, scale)["permutation"]
-    bf16 = abs(lower.item() - peer_loss.item()) / peer_loss.item()
-    return {"loss": found["loss"], f"worst gradient ({worst})": found[worst], "bf16 loss": bf16}
+    worst = worst_gradient(Format().weights(ours.model.config), gradients, peer)
+    apart = lambda one: abs(one.item() - peer_loss.item()) / peer_loss.item()
+    found = {"loss": apart(loss), **worst}
+    if bf16:
+        found["bf16 loss"] = apart(make("bf16").trainee(batch, scale)["permutation"])
+    return found
