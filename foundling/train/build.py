@@ -32,7 +32,7 @@ from foundling.train.machine import choose_precision
 from foundling.train.prepare import Data
 from foundling.train.recipe import Recipe
 from foundling.train.settings import Settings, row_lengths_of, settle
-from foundling.train.start import fill, fill_embedding, start_weights, with_dropout
+from foundling.train.start import LOGIT_BIAS, fill, fill_embedding, fill_logit_bias, start_weights, with_dropout
 from foundling.train.state import Trainee, Training
 
 _LOOK_AT_ROWS = 64
@@ -71,7 +71,10 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     samples = _samples(recipe, data, objective, rows, settings, world)
 
     def fill_all() -> None:
-        fill(model, None if start is None else dict(start.named_parameters()), recipe.seed)
+        given = None if start is None else dict(start.named_parameters())
+        fill(model, given, recipe.seed)
+        if not resumed and LOGIT_BIAS not in (given or {}):
+            fill_logit_bias(model, data)
         if recipe.model.embeddings is not None and not resumed:
             fill_embedding(model, recipe.model.embeddings, data, recipe.seed)
 

@@ -20,7 +20,9 @@ from foundling.train.prepare import Data
 from foundling.train.recipe import Recipe
 
 _MOST_COUNTED_TOKENS = 5_000_000
-"""Training tokens that are counted to tell how much of the text word vectors cover."""
+"""Training tokens that are counted, for how often each comes."""
+LOGIT_BIAS = "head.bias"
+"""What is added to the logits, of the families that have it: bert, xlnet."""
 
 
 def start_weights(recipe: Recipe, data: Data) -> Any:
@@ -68,6 +70,20 @@ def fill(model: Any, weights: Mapping[str, Tensor] | None, seed: int) -> None:
         logger.info("weights: new, with initial values, for the given model has none: %s", ", ".join(sorted(new)))
     if left := sorted(weights.keys() - wanted.keys()):
         logger.info("weights: left out, for nothing here reads such a head: %s", ", ".join(left))
+
+
+def fill_logit_bias(model: Any, data: Data) -> None:
+    """The log of each token's share of the training text into the bias of the logits, where the model has one that
+    begins at its initial value. Every process calls it.
+
+    It is the answer of who knows nothing else. A model that has to learn it first does so faster by turning all hidden
+    states, and with them the tied embedding, one way than by its bias; a post-norm encoder hardly comes back from there
+    and stays at the loss of the frequencies (docs/log.md).
+    """
+    if (parameter := dict(model.named_parameters()).get(LOGIT_BIAS)) is not None:
+        counts_V = np.full(parameter.shape[0], 0.5)  # of what never comes, so that its log is finite
+        counts_V[: data.tokenizer.vocab_size] += token_counts(data)
+        place_(parameter, torch.from_numpy(np.log(counts_V / counts_V.sum())).float())
 
 
 def fill_embedding(model: Any, wanted: Embeddings, data: Data, seed: int) -> None:

@@ -55,6 +55,17 @@ def test_a_run_begins_with_word_vectors(tiny_recipe: Make, tmp_path: Path) -> No
     assert torch.equal(master, two)
 
 
+def test_a_run_begins_by_answering_how_often_tokens_come(tiny_recipe: Make) -> None:
+    model = {"family": "xlnet", "size": {"layers": 1, "width": 32, "heads": 2}}
+    recipe = tiny_recipe(model=model, objective={"kind": "permutation"})
+    counts_V = token_counts(data_of(recipe)) + 0.5
+    training = begun(recipe)
+    bias_V = training.model.head.bias.detach()
+    np.testing.assert_allclose(bias_V.exp().numpy(), counts_V / counts_V.sum(), rtol=1e-5)
+    slot = next(slot for slot in training.optimizer.slots if slot.name == "head.bias")
+    assert torch.equal(slot.master, bias_V)
+
+
 def test_a_resumed_run_needs_the_vectors_no_more(tiny_recipe: Make, tmp_path: Path) -> None:
     path = write_vectors(tmp_path / "v.vec")
     recipe = tiny_recipe(out=str(tmp_path / "run"), **{"model.embeddings": {"path": str(path), "scale": 0.1}})
