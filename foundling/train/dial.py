@@ -1,8 +1,9 @@
 """One dial: `depth` alone gives a model's shape and the settings to train it with.
 
 Width is 64 per layer and a head is 64 wide, so depth 6 is 6 layers x 384. Matrix sizes then grow with the square of the
-depth and weights with its cube. Rates follow 1/sqrt(width), as AdamW wants at fixed batch growth; the batch grows with
-the power 0.383 of the tokens (Bergsma et al. 2025, arXiv:2505.13738), which grow with the weights at 20 a weight
+depth and weights with its cube. Rates follow 1/width, as the updates of AdamW ask for (Yang et al. 2022,
+arXiv:2203.03466, table 3) and three depths have shown (docs/log.md); the batch grows with the power 0.383 of the
+tokens (Bergsma et al. 2025, arXiv:2505.13738), which grow with the weights at 20 a weight
 (Hoffmann et al. 2022, arXiv:2203.15556).
 """
 
@@ -10,8 +11,8 @@ import math
 
 HEAD_WIDTH = 64
 TOKENS_PER_WEIGHT = 20
-_REFERENCE_WIDTH = 256
-_REFERENCE_LR = 1.2e-3  # best of 1e-3 to 8e-3 at depth 3 and 4 with an eightfold embedding rate (docs/log.md)
+_REFERENCE_WIDTH = 192
+_REFERENCE_LR = 1.4e-3  # at depth 3, with an eightfold embedding rate (docs/log.md)
 _REFERENCE_TOKENS = 1_000_000
 _REFERENCE_BATCH = 2_048
 
@@ -25,7 +26,7 @@ def default_lr(width: int, *, goes_on: bool = False) -> float:
     """Peak rate of AdamW for a model of this width; goes_on: a tenth of it, since what trained weights know is not
     to be lost."""
     factor = 0.1 if goes_on else 1.0
-    return float(f"{factor * _REFERENCE_LR * math.sqrt(_REFERENCE_WIDTH / width):.2g}")
+    return float(f"{factor * _REFERENCE_LR * _REFERENCE_WIDTH / width:.2g}")
 
 
 def default_finetuning_lr(width: int, *, pretrained: bool = True) -> float:

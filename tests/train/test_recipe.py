@@ -121,7 +121,8 @@ def test_the_dial_gives_shape_and_settings() -> None:
     assert (config.layers, config.width, config.heads, config.max_positions) == (3, 192, 3, 256)
     rates = [dial.default_lr(64 * depth) for depth in (2, 6, 24)]
     assert rates == sorted(rates, reverse=True)
-    assert dial.default_lr(256) == 1.2e-3
+    assert dial.default_lr(192) == 1.4e-3
+    assert dial.default_lr(384) == 0.7e-3, "half of it at twice the width"
     batches = [dial.default_batch_tokens(tokens) for tokens in (10**5, 10**8, 10**10)]
     assert batches == sorted(batches)
     assert all(batch & (batch - 1) == 0 for batch in batches)
