@@ -41,7 +41,7 @@ class Mixture:
 
         UserError where the limits on epochs leave no source before the run's end.
         """
-        first = self._first_shares(rows_per_source)
+        first = self.first_shares(rows_per_source)
         if self.is_plain:
             return [Phase(0, first)]
         assert num_samples is not None
@@ -65,7 +65,8 @@ class Mixture:
                 start += length
         return found
 
-    def _first_shares(self, rows_per_source: Sequence[int]) -> tuple[float, ...]:
+    def first_shares(self, rows_per_source: Sequence[int]) -> tuple[float, ...]:
+        """What the sources are drawn in proportion to when the run begins; they add up to 1."""
         raw = self.weights or tuple(float(rows) ** (1 / self.temperature) for rows in rows_per_source)
         return tuple(weight / sum(raw) for weight in raw)
 

@@ -9,6 +9,7 @@ instead; where gradients are not that small both do the same. There is no first 
 # Shapes: P = a parameter's, its last two dimensions rows and columns; R = P with one column, C = P with one row,
 # S = P with one of each; K = parameters.
 
+import math
 from typing import Annotated
 
 import torch
@@ -29,8 +30,9 @@ from foundling.optim.base import (
 from foundling.optim.compile_lazily import compile_lazily
 
 _RELATIVE_LR = 0.01
-_ADAMW = 1.4e-3 * 192
-"""AdamW's rate times the width of a model with initial weights: its relative rate is the same for any width."""
+_ADAMW = 1.2e-3 * math.sqrt(256)
+"""AdamW's rate times sqrt(width) of a model with initial weights, 256 wide: steps are relative to matrices of size
+1 / sqrt(width)."""
 
 
 class Config(OptimizerConfig):
@@ -50,7 +52,7 @@ class Config(OptimizerConfig):
         return Adafactor(self)
 
     def default_lr(self, adamw_lr: float, width: int) -> float:
-        return _RELATIVE_LR * adamw_lr * width / _ADAMW
+        return _RELATIVE_LR * adamw_lr * math.sqrt(width) / _ADAMW
 
 
 class Adafactor(Rule):

@@ -30,9 +30,6 @@ from foundling.optim.adamw import AdamW, Beta
 from foundling.optim.base import OptimizerConfig, Rule, Slot
 from foundling.optim.compile_lazily import compile_lazily
 
-_WIDTH = 192
-"""Where AdamW's rate serves as it is. AdamW's falls with 1 / width (train/dial.py); of an orthogonal update of 0.2 in
-root mean square the largest singular value grows with sqrt(width), so its rate falls with 1 / sqrt(width)."""
 _BATCH_ELEMENTS = 2**26
 """Matrices of at most so many elements are in work at once: 256 MiB in fp32, while products of that size are far from
 being too small for any device."""
@@ -78,8 +75,7 @@ class Config(OptimizerConfig):
         return Muon(self)
 
     def default_lr(self, adamw_lr: float, width: int) -> float:
-        like_adamw = adamw_lr * math.sqrt(width / _WIDTH)
-        return like_adamw if self.scale == "adamw" else 0.2 * math.sqrt(width) * like_adamw
+        return adamw_lr if self.scale == "adamw" else 0.2 * math.sqrt(width) * adamw_lr
 
     def with_rates(self, adamw_lr: float, width: int) -> Self:
         inner = self.adamw if self.adamw.lr is not None else self.adamw.model_copy(update={"lr": adamw_lr})

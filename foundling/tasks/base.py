@@ -181,7 +181,11 @@ class Task(ABC):
         """What is right in answers, by the task's metrics, the main one first."""
 
     def finish(self, model: Any) -> None:  # noqa: B027 - most tasks have nothing to do
-        """What is done to a trained model before it answers and is written, in place; nothing by default."""
+        """What is done to a trained model before it is written, for those who read its folder by themselves; in place.
+        Nothing by default."""
+
+    def reopen(self, model: Any) -> None:  # noqa: B027 - as above
+        """Undoes `finish`, of a model that was read back, in fp32."""
 
     def calibrate(self, model: Any, examples: Sequence[Any]) -> Facts:
         """Facts that are fitted on examples held back, once the model is trained; none by default."""

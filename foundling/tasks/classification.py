@@ -275,8 +275,7 @@ class Classification(HeadTask):
         return {"probabilities": {label: float(f"{p:.6g}") for label, p in named}}  # six digits, not six places
 
     def finish(self, model: Any) -> None:
-        """Numbers are learnt with mean 0 and spread 1; from here on the last matrix gives them in their own unit, so
-        that whatever reads the model's folder does."""
+        """Numbers are learnt with mean 0 and spread 1; in the folder the last matrix gives them in their own unit."""
         if self.config.target != "number":
             return
         mean, spread, last = self.facts["mean"], self.facts["spread"], model.head.out
@@ -289,7 +288,16 @@ class Classification(HeadTask):
         with torch.no_grad():
             last.weight.mul_(spread)
             last.bias.mul_(spread).add_(mean)
-        self.facts |= {"mean": 0.0, "spread": 1.0}
+        self.facts["in_own_unit"] = True
+
+    def reopen(self, model: Any) -> None:
+        """In their own unit bf16 would round numbers to a few hundred steps of their size."""
+        if not self.facts.pop("in_own_unit", False):
+            return
+        mean, spread, last = self.facts["mean"], self.facts["spread"], model.head.out
+        with torch.no_grad():
+            last.bias.sub_(mean).div_(spread)
+            last.weight.div_(spread)
 
     def calibrate(self, model: Any, examples: Sequence[Example]) -> Facts:
         """The temperature at which probabilities of held-back examples are meant as they are said."""

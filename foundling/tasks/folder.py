@@ -238,10 +238,12 @@ def load_task(
             got=", ".join(wrong),
         )
     task_config: TaskConfig = validate(config, {**said.task, **(settings or {})}, "task" if settings else str(path))
-    model: Any = load_model(folder, dtype=dtype, form=None if said.model is None else _form(said))
+    model: Any = load_model(folder, form=None if said.model is None else _form(said))
     tokenizer = load_tokenizer(folder)
     body = model.config.body if isinstance(model, TaskModel) else model.config
-    return task_config.build(tokenizer, body, said.facts), model.eval()
+    task = task_config.build(tokenizer, body, said.facts)
+    task.reopen(model)
+    return task, model.to(dtype).eval()
 
 
 def _form(said: TaskFile) -> HeadedFormat:

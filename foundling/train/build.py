@@ -74,7 +74,7 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
         given = None if start is None else dict(start.named_parameters())
         fill(model, given, recipe.seed)
         if not resumed and LOGIT_BIAS not in (given or {}):
-            fill_logit_bias(model, data)
+            fill_logit_bias(model, data, data.mixture.first_shares(rows.rows_per_stream))
         if recipe.model.embeddings is not None and not resumed:
             fill_embedding(model, recipe.model.embeddings, data, recipe.seed)
 

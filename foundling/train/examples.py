@@ -98,6 +98,11 @@ def prepare(recipe: FinetuneRecipe, folder: Path) -> TaskData:
     head = task.head()
     if head is None:
         given = base.body if isinstance(base, TaskModel) else base
+        if given is not base:
+            logger.warning(
+                "base: it was fine-tuned with a head on its body; an output matrix that it had before is not there any "
+                "more, and its embedding answers instead"
+            )
         start = None if given is None else {name: p.detach() for name, p in given.named_parameters()}
         return TaskData(task, examples, rows, body, start, inputs)
     shape = TaskShape(family=family_of(body), body=body.bare(), head=head)

@@ -118,14 +118,14 @@ def _finish(training: Training, model: Any) -> None:
     task, seconds, wall = data.task, training.clock.seconds(), training.clock.wall()
     stopped = training.stop_signal is not None and not training.is_at_its_end
     judged, answered = {}, {}
-    task.finish(model)
     if not stopped:
         task.facts |= task.calibrate(model, data.examples.get("dev", []))
     for split in () if stopped else ("dev", "test"):
         if split in data.examples:
             answered[split] = task.answers(model, data.examples[split])
             judged[split] = judge(task.measured(data.examples[split], answered[split]), with_intervals=True)
-    save_task(model.cpu(), task, folder / "model", inputs=data.inputs)
+    task.finish(model.cpu())
+    save_task(model, task, folder / "model", inputs=data.inputs)
     for split, answers in answered.items():
         write_answers(folder / f"answers-{split}.jsonl", [task.describe(e) for e in data.examples[split]], answers)
     write_json(folder / "summary.json", _summary(training, judged, seconds, wall))

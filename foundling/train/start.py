@@ -1,6 +1,6 @@
 """The weights that a run begins with: initial values, those of a given model, or word vectors for the embedding."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,9 +72,9 @@ def fill(model: Any, weights: Mapping[str, Tensor] | None, seed: int) -> None:
         logger.info("weights: left out, for nothing here reads such a head: %s", ", ".join(left))
 
 
-def fill_logit_bias(model: Any, data: Data) -> None:
-    """The log of each token's share of the training text into the bias of the logits, where the model has one that
-    begins at its initial value. Every process calls it.
+def fill_logit_bias(model: Any, data: Data, shares: Sequence[float]) -> None:
+    """The log of each token's share of what is trained on first into the bias of the logits, where the model has one
+    that begins at its initial value. Every process calls it. shares: of the samples, for each source.
 
     It is the answer of who knows nothing else. A model that has to learn it first does so faster by turning all hidden
     states, and with them the tied embedding, one way than by its bias; a post-norm encoder hardly comes back from there
@@ -82,7 +82,10 @@ def fill_logit_bias(model: Any, data: Data) -> None:
     """
     if (parameter := dict(model.named_parameters()).get(LOGIT_BIAS)) is not None:
         counts_V = np.full(parameter.shape[0], 0.5)  # of what never comes, so that its log is finite
-        counts_V[: data.tokenizer.vocab_size] += token_counts(data)
+        counted = [np.bincount(ids, minlength=data.tokenizer.vocab_size) for ids in _first_tokens(data)]
+        num = sum(counts.sum() for counts in counted)
+        for counts, share in zip(counted, shares, strict=True):
+            counts_V[: data.tokenizer.vocab_size] += counts * (share * num / max(1, counts.sum()))
         place_(parameter, torch.from_numpy(np.log(counts_V / counts_V.sum())).float())
 
 
@@ -100,7 +103,13 @@ def fill_embedding(model: Any, wanted: Embeddings, data: Data, seed: int) -> Non
 def token_counts(data: Data) -> np.ndarray:
     """How often each token comes in the training text, int64 [vocabulary]; in its first tokens where it is long."""
     counts_V = np.zeros(data.tokenizer.vocab_size, dtype=np.int64)
+    for ids in _first_tokens(data):
+        counts_V += np.bincount(ids, minlength=len(counts_V))
+    return counts_V
+
+
+def _first_tokens(data: Data) -> Iterator[np.ndarray]:
+    """The first ids of each source, all of them where there are few."""
     each = max(1, _MOST_COUNTED_TOKENS // len(data.train))
     for stream in data.train:
-        counts_V += np.bincount(stream.read(0, min(each, stream.num_tokens)), minlength=len(counts_V))
-    return counts_V
+        yield stream.read(0, min(each, stream.num_tokens))

@@ -91,6 +91,7 @@ def _search(recipe: TuneRecipe, figure: Figure, study: Any) -> Outcome:
     if at_work:
         logger.warning("others are at work on %d trials: this is the best of those that came to their end", at_work)
     best = min(whole, key=lambda trial: trial.value)
+    _write_best(recipe, best)  # the comparison trains again, and may end in a fault
     outcome = _held_against_default(recipe, trials, best, figure)
     _write(recipe, outcome)
     return outcome
@@ -277,13 +278,16 @@ def _fresh_seeds(recipe: TuneRecipe, trials: list[Trial]) -> list[int]:
     return list(islice((seed for seed in count() if seed not in used), recipe.seeds))
 
 
-def _write(recipe: TuneRecipe, outcome: Outcome) -> None:
-    folder = recipe.folder
+def _write_best(recipe: TuneRecipe, best: Trial) -> None:
     data = override(
         read_yaml(Path(recipe.recipe)),
-        [*recipe.settings, *(f"{key}={json.dumps(value)}" for key, value in outcome.best.settings.items())],
+        [*recipe.settings, *(f"{key}={json.dumps(value)}" for key, value in best.settings.items())],
     )
-    write_text(folder / "best.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    write_text(recipe.folder / "best.yaml", yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
+def _write(recipe: TuneRecipe, outcome: Outcome) -> None:
+    folder = recipe.folder
     said = resolved(recipe) | ({"storage": without_password(recipe.storage)} if recipe.storage else {})
     write_json(folder / "tune.json", {"recipe": said, **asdict(outcome)})
     write_tune_report(folder, recipe, outcome)

@@ -76,4 +76,4 @@ def _figures_on_dev(recipe: TuneRecipe, given: FinetuneRecipe) -> tuple[str, dic
         found = better(_FIRST_LOOK)
     except UserError:  # so few may lack the label that a figure is of
         found = {}
-    return name, found if name in found else better(None)
+    return name, found if name in found else better(given.evaluate.examples)

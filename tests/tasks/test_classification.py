@@ -17,7 +17,7 @@ from foundling.models.hub import save_model
 from foundling.serve.load import load
 from foundling.tasks.base import RowFault, fitted_temperature
 from foundling.tasks.classification import Config, Example
-from foundling.tasks.folder import HeadedFormat
+from foundling.tasks.folder import HeadedFormat, load_task
 from foundling.train.finetune import finetune
 from foundling.train.finetune_recipe import FinetuneRecipe
 from tests.tasks.small import FAMILIES, SHAPES, base_folder, recipe, write_rows
@@ -102,7 +102,7 @@ def test_several_labels_and_none(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_numbers_are_learnt_and_exported_in_their_own_scale(tmp_path: Path, name: str) -> None:
-    rows = [{"text": f"w{10 + i} w{20 + i}", "label": 100.0 + 25 * i} for i in range(8)]
+    rows = [{"text": f"w{10 + i} w{20 + i}", "label": 5000.0 + 25 * i} for i in range(8)]
     path = write_rows(tmp_path / "train.jsonl", rows)
     run = finetune(
         recipe(
@@ -114,12 +114,15 @@ def test_numbers_are_learnt_and_exported_in_their_own_scale(tmp_path: Path, name
     answers = [answer["number"] for answer in lm.predict(rows)]
     assert max(abs(number - row["label"]) for number, row in zip(answers, rows, strict=True)) < 10
     assert run.summary["best_value"] == pytest.approx(-run.summary["dev"]["mse"], rel=1e-3, abs=1e-2)
+    rounded_task, rounded = load_task(run.model_dir, dtype=torch.bfloat16)
+    in_bf16 = rounded_task.answers(rounded, [lm.task.config.example(row, known=False) for row in rows])
+    assert max(abs(a["number"] - number) for a, number in zip(in_bf16, answers, strict=True)) < 0.02 * 57.28
     (row,) = lm.task.rows([lm.task.config.example(rows[0], known=False)])
     given = {"input_ids": torch.from_numpy(row.tokens)[None]}
     if name in ("bert", "xlnet"):
         given["token_type_ids"] = torch.from_numpy(row.segments)[None]
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(run.model_dir).eval()(**given).logits
-    mean, spread = (187.5, 57.28) if name == "gpt" else (0.0, 1.0)  # its head has no bias to take them in
+    mean, spread = (5087.5, 57.28) if name == "gpt" else (0.0, 1.0)  # its head has no bias to take them in
     assert theirs.item() * spread + mean == pytest.approx(answers[0], abs=0.1)
 
 

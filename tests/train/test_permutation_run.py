@@ -28,9 +28,9 @@ RUNS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", RUNS)
 def test_it_learns_and_its_folder_is_read_again(name: str, tiny_recipe: Make) -> None:
-    run = pretrain(tiny_recipe(**RUNS[name], **{"train.length": "40 steps", "optimizer.lr": 1e-2}))
+    run = pretrain(tiny_recipe(**RUNS[name], **{"train.length": "100 steps", "optimizer.lr": 1e-2}))
     losses = [line["valid/loss"] for line in run.metrics if "valid/loss" in line]
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < losses[0] - 0.3, "it began with what frequencies tell, and knows more"
     assert "valid/bits_per_byte" not in run.summary["valid"]
     model: Any = load_model(run.model_dir)
     stored = load_file(run.model_dir / "model.safetensors")

@@ -1,6 +1,7 @@
 """What weights a run begins with."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from foundling.train.build import build
 from foundling.train.prepare import Data, prepare
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import Recipe, recipe_from
-from foundling.train.start import fill, token_counts
+from foundling.train.start import fill, fill_logit_bias, token_counts
 from foundling.train.state import Training
 from tests.tiny import ENGLISH, tiny_model
 
@@ -64,6 +65,32 @@ def test_a_run_begins_by_answering_how_often_tokens_come(tiny_recipe: Make) -> N
     np.testing.assert_allclose(bias_V.exp().numpy(), counts_V / counts_V.sum(), rtol=1e-5)
     slot = next(slot for slot in training.optimizer.slots if slot.name == "head.bias")
     assert torch.equal(slot.master, bias_V)
+
+
+def test_frequencies_are_those_of_what_is_drawn(tiny_recipe: Make) -> None:
+    model = {"family": "xlnet", "size": {"layers": 1, "width": 32, "heads": 2}}
+    recipe = tiny_recipe(model=model, objective={"kind": "permutation"})
+    data = data_of(recipe)
+    (stream,) = data.train
+    first, second = _Part(stream, 0), _Part(stream, 1000)
+    model = begun(recipe).model
+    fill_logit_bias(model, replace(data, train=[first, second]), (0.0, 1.0))  # type: ignore[list-item]
+    bias_V = model.head.bias.detach()
+    counts_V = np.bincount(second.read(0, 1000), minlength=len(bias_V)) * 2 + 0.5
+    np.testing.assert_allclose(bias_V.exp().numpy(), counts_V / counts_V.sum(), rtol=1e-5)
+
+
+class _Part:
+    """A thousand tokens of a stream."""
+
+    num_tokens = 1000
+
+    def __init__(self, stream: Any, first: int) -> None:
+        self._stream, self._first = stream, first
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        found: np.ndarray = self._stream.read(self._first + start, length)
+        return found
 
 
 def test_a_resumed_run_needs_the_vectors_no_more(tiny_recipe: Make, tmp_path: Path) -> None:
