@@ -1,4 +1,4 @@
-"""The gradients of all weights of two models, ours and transformers', side by side."""
+"""Losses and the gradients of all weights of two models, ours and transformers', side by side."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,3 +26,8 @@ def worst_gradient(weights: Sequence[Weight], ours: Mapping[str, Tensor], peer: 
                 found[name] = float((part - grad).norm() / max(float(grad.norm()), ROUNDING * total))
     worst = max(found, key=lambda name: found[name])
     return {f"worst of {len(found)} gradients ({worst})": found[worst]}
+
+
+def apart(ours: Mapping[str, Tensor], peer: Tensor) -> dict[str, float]:
+    """The relative difference of each of our losses from the peer's, by name."""
+    return {name: abs(loss.item() - peer.item()) / peer.item() for name, loss in ours.items()}

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from transformers import BertForPreTraining
 
-from benchmarks.parity._gradients import worst_gradient
+from benchmarks.parity._gradients import apart, worst_gradient
 from foundling.models.hub import save_model
 from foundling.models.hub.bert import Format
 from foundling.objectives.base import Scale
@@ -43,9 +43,8 @@ def parity(make: Callable[[str], Training], *, bf16: bool) -> dict[str, float]:
     unread = peer.get_input_embeddings().weight.grad
     assert unread is not None
     gradients["embedding.weight"][0] = unread[0]  # transformers leaves the padding token's embedding untrained
-    worst = worst_gradient(Format().weights(ours.model.config), gradients, peer)
-    apart = lambda one: abs(one.item() - peer_loss.item()) / peer_loss.item()
-    found = {"loss": apart(loss), **worst}
+    losses = {"loss": loss}
     if bf16:
-        found["bf16 loss"] = apart(torch.stack(list(make("bf16").trainee(batch, scale).values())).sum())
-    return found
+        losses["bf16 loss"] = torch.stack(list(make("bf16").trainee(batch, scale).values())).sum()
+    worst = worst_gradient(Format().weights(ours.model.config), gradients, peer)
+    return apart(losses, peer_loss) | worst

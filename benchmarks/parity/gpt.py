@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from transformers import GPT2LMHeadModel
 
-from benchmarks.parity._gradients import worst_gradient
+from benchmarks.parity._gradients import apart, worst_gradient
 from foundling.models.hub import save_model
 from foundling.models.hub.gpt2 import Format
 from foundling.objectives.base import Scale
@@ -32,9 +32,8 @@ def parity(make: Callable[[str], Training], *, bf16: bool) -> dict[str, float]:
     logits = peer(ids).logits
     peer_loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets_M)
     peer_loss.backward()
-    worst = worst_gradient(Format().weights(ours.model.config), gradients, peer)
-    apart = lambda one: abs(one.item() - peer_loss.item()) / peer_loss.item()
-    found = {"loss": apart(loss), **worst}
+    losses = {"loss": loss}
     if bf16:
-        found["bf16 loss"] = apart(make("bf16").trainee(batch, scale)["causal"])
-    return found
+        losses["bf16 loss"] = make("bf16").trainee(batch, scale)["causal"]
+    worst = worst_gradient(Format().weights(ours.model.config), gradients, peer)
+    return apart(losses, peer_loss) | worst
