@@ -238,7 +238,8 @@ def load_task(
             got=", ".join(wrong),
         )
     task_config: TaskConfig = validate(config, {**said.task, **(settings or {})}, "task" if settings else str(path))
-    model: Any = load_model(folder, form=None if said.model is None else _form(said))
+    read_as = torch.float32 if said.facts.get("in_own_unit") else dtype  # what is undone is undone in fp32
+    model: Any = load_model(folder, dtype=read_as, form=None if said.model is None else _form(said))
     tokenizer = load_tokenizer(folder)
     body = model.config.body if isinstance(model, TaskModel) else model.config
     task = task_config.build(tokenizer, body, said.facts)
