@@ -170,7 +170,10 @@ def build_corpus(
         figures = counts(tallies, kept)
         write_text(folder / "report.html", render(figures, settings))
         write_manifest(folder, KIND, settings=settings, inputs=inputs, counts=figures)
-    return open_corpus(out)
+    corpus = open_corpus(out)
+    if config.valid_fraction and corpus.num_documents("train") and not corpus.num_documents("valid"):
+        logger.warning("valid_fraction holds nothing back: all documents are one text; cut it into several documents")
+    return corpus
 
 
 def _input_hashes(steps: Sequence[PartConfig]) -> dict[str, str]:

@@ -158,7 +158,8 @@ class Segments:
         piece = self._pieces[sample]
         text = self._pieces.streams[piece.source].read(piece.start, piece.length)
         tokens = np.concatenate([[self._marks.cls_id], text, [self._marks.sep_id]])
-        return Row(sample, piece.source, piece.start, tokens, key=chance(self._seed, sample))
+        lies = ((piece.start, piece.length),)
+        return Row(sample, piece.source, piece.start, tokens, key=chance(self._seed, sample), lies=lies)
 
 
 Twist = Callable[[np.ndarray, np.ndarray, Callable[[int], np.ndarray]], tuple[np.ndarray, np.ndarray]]
@@ -256,8 +257,14 @@ class Pairs:
         cut = int(cuts[rng.integers(len(cuts))]) if len(cuts) else int(rng.integers(1, len(text)))
         first, second = text[:cut], text[cut:]
         label = (chance(self._seed, -1 - sample // 2) + sample) & 1
+        lies = [(piece.start + low, len(text))]
         if label:
-            another = lambda most: self._another(piece, most, rng, at_sentence=len(cuts) > 0)
+
+            def another(most: int) -> np.ndarray:
+                start, length = self._another(piece, most, rng, at_sentence=len(cuts) > 0)
+                lies[:] = [(piece.start + low, cut), (start, length)]
+                return self._pieces.streams[piece.source].read(start, length)
+
             first, second = self._twist(first, second, another)
             if len(first) + len(second) < len(text):  # the other document was too short
                 behind = (3 + len(first) + len(second)) % LENGTH_STEP
@@ -265,7 +272,7 @@ class Pairs:
         cls_id, sep_id = self._marks.cls_id, self._marks.sep_id
         tokens = np.concatenate([[cls_id], first, [sep_id], second, [sep_id]])
         segments = np.repeat([0, 1], [len(first) + 2, len(second) + 1])
-        return Row(sample, piece.source, piece.start + low, tokens, segments, label, key)
+        return Row(sample, piece.source, piece.start + low, tokens, segments, label, key, tuple(lies))
 
     def _whole(self, piece: Piece, text: np.ndarray, cuts: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
         """The whole sentences of a piece, if they are asked for and there are two: their place in it, their tokens, and
@@ -293,9 +300,9 @@ class Pairs:
             ends[:-1] &= ~closing[1:]
         return np.flatnonzero(ends[:-1] & ~ends[1:]) + 1
 
-    def _another(self, piece: Piece, most: int, rng: np.random.Generator, *, at_sentence: bool) -> np.ndarray:
-        """So many tokens of another document of the same source, fewer where those drawn are shorter; from the
-        beginning of a sentence, as a true segment begins, or from anywhere."""
+    def _another(self, piece: Piece, most: int, rng: np.random.Generator, *, at_sentence: bool) -> tuple[int, int]:
+        """Where so many tokens of another document of the same source lie, fewer where those drawn are shorter: place
+        of the first, and how many; from the beginning of a sentence, as a true segment begins, or from anywhere."""
         readable, lengths = self._readable[piece.source], self._pieces.lengths[piece.source]
         number = int(np.searchsorted(readable, piece.document))
         for _ in range(_TRIES):
@@ -308,7 +315,7 @@ class Pairs:
         start, first = int(stream.document_starts[document]), int(rng.integers(0, last + 1))
         if at_sentence and first:
             first = self._sentence_near(stream, start, first, last)
-        return stream.read(start + first, min(most, length - first))
+        return start + first, min(most, length - first)
 
     def _sentence_near(self, stream: DocumentStream, start: int, first: int, last: int) -> int:
         """Where a sentence of the document begins: the next place up to the last one, else the one before."""

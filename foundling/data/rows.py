@@ -39,6 +39,14 @@ class Row:
     """What is true of the whole row (does B follow A), where the objective asks."""
     key: int = 0
     """Seeds what chance decides when the row is collated: a function of the run's seed and the sample's number."""
+    lies: tuple[tuple[int, int], ...] = ()
+    """Stretches of the stream that its text is read from, (place of the first token, how many) each, where they are
+    not `tokens` from `start`."""
+
+    @property
+    def stretches(self) -> tuple[tuple[int, int], ...]:
+        """Where its text lies in the stream, so that it can be looked up: (place of the first token, how many)."""
+        return self.lies or ((self.start, len(self.tokens)),)
 
     @property
     def num_tokens(self) -> int:

@@ -53,7 +53,8 @@ class CutRows:
     def __getitem__(self, sample: int) -> SourceRow:
         row = self._rows[sample]
         source, target = self._cut(row.tokens, np.random.default_rng([self._seed % 2**64, sample]))
-        return SourceRow(row.sample, row.source, row.start, target, source_tokens=source)
+        lies = ((row.start, len(row.tokens)),)
+        return SourceRow(row.sample, row.source, row.start, target, lies=lies, source_tokens=source)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ _WORD_STARTS = ("Ġ", "▁")
 """How byte-level and unigram vocabularies spell the space before a word."""
 _AFTER_MEAN = 3
 """Rank of a match that is worse than the mean of the words that a token is part of; smaller ones are better."""
+_WORST = _AFTER_MEAN + 1
+"""Rank of the last match that counts."""
 _SHOWN = 8
 """Examples of missing tokens that are told."""
 
@@ -200,17 +202,18 @@ def find_vectors(file: VectorFile, tokenizer: Tokenizer, num_pieced_words: int) 
 
     The best of: the token as the vocabulary spells it (what our own word2vec writes); the word as it is written; in
     lower case; the mean of the words whose tokens it is one of, among the file's first `num_pieced_words`; of a piece,
-    what the file has for its letters alone.
+    what the file has for its letters alone, then for these in lower case.
     """
     vocab_size = tokenizer.vocab_size
     words, pieces = words_of(tokenizer)
     spelled = _by_text({i: tokenizer.token_of(i) or "" for i in words | pieces})
     exact = _by_text(words)
-    lower = {text.lower(): ids for text, ids in _by_text({i: w.lower() for i, w in words.items()}).items()}
-    fallback = _by_text(pieces)
-    tables = ((spelled, 0), (exact, 1), (lower, 2), (fallback, _AFTER_MEAN))
+    lower = _by_text({i: word.lower() for i, word in words.items()})
+    letters = _by_text(pieces)
+    lower_letters = _by_text({i: piece.lower() for i, piece in pieces.items()})
+    tables = ((spelled, 0), (exact, 1), (lower, 2), (letters, _AFTER_MEAN), (lower_letters, _WORST))
     rows_VD = np.zeros((vocab_size, file.dimensions), dtype=np.float32)
-    rank_V = np.full(vocab_size, _AFTER_MEAN + 1)
+    rank_V = np.full(vocab_size, _WORST + 1)
     sums_VD = np.zeros((vocab_size if num_pieced_words else 0, file.dimensions), dtype=np.float64)
     num_V = np.zeros(vocab_size, dtype=np.int64)
     spaced = any(_is_marked(tokenizer.token_of(i)) for i in range(vocab_size))
@@ -237,7 +240,7 @@ def find_vectors(file: VectorFile, tokenizer: Tokenizer, num_pieced_words: int) 
                 num_V[i] += 1
     averaged = (num_V > 0) & (rank_V >= _AFTER_MEAN)
     rows_VD[averaged] = sums_VD[averaged] / num_V[averaged, None] if averaged.any() else 0.0
-    return Found(rows_VD, (rank_V <= _AFTER_MEAN) & ~averaged, averaged, num_repeated)
+    return Found(rows_VD, (rank_V <= _WORST) & ~averaged, averaged, num_repeated)
 
 
 def words_of(tokenizer: Tokenizer) -> tuple[dict[int, str], dict[int, str]]:

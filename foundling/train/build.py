@@ -14,6 +14,7 @@ from torch import nn
 from foundling.core.config import validate
 from foundling.core.errors import UserError
 from foundling.data.rows import Samples
+from foundling.models.base import family_of
 from foundling.models.hub import find_model_dir, load_config
 from foundling.models.vectors import VectorFile
 from foundling.models.vocabulary import must_have_rows
@@ -62,10 +63,10 @@ def build(recipe: Recipe, data: Data, folder: Path, world: World, settings: Sett
     num_weights = sum(p.numel() for p in model.parameters())
     num_looked_up = sum(model.get_parameter(name).numel() for name in ngram_tables(model))
     if settings is None:
-        settings, _ = settle(
+        settings = settle(
             recipe, rows, num_weights=num_weights, num_looked_up=num_looked_up,
             width=config.width, flops_per_token=flops, data_size=world.data_size, device=world.device,
-            lr_factors=lr_factors,
+            lr_factors=lr_factors, family=family_of(config),
         )  # fmt: skip
         settings = world.share(settings)
     samples = _samples(recipe, data, objective, rows, settings, world)

@@ -27,7 +27,13 @@ def run_loop(training: Training, callbacks: Sequence[Callback]) -> None:
         for callback in callbacks:
             callback.on_start(training)
         while training.step < training.rests_at and not training.ends_early:
-            action = training_step(training)
+            try:
+                action = training_step(training)
+            except Exception as error:
+                if not _compiler_was_stopped(training, error):
+                    raise
+                logger.warning("the compiler was stopped too: the step in hand is not taken")
+                break
             for callback in callbacks:
                 if action == "rewind":
                     callback.on_rewind(training)
@@ -156,6 +162,14 @@ def _polite_stop(training: Training) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _compiler_was_stopped(training: Training, error: Exception) -> bool:
+    """Whether a step failed because the signal that ends the run ended the compiler that the step waited for: Ctrl-C in
+    a terminal reaches both. Weights and optimizer are then those of the step before. Among several processes the others
+    would wait for this one's part of the step, so there it stays an error."""
+    compiling = type(error).__module__.startswith(("torch._inductor", "torch._dynamo"))
+    return bool(training.stop_signal) and compiling and training.world.size == 1
 
 
 def _where(training: Training) -> str:

@@ -56,8 +56,8 @@ class Data:
 
     def name_of(self, row: Row) -> str:
         """Where a training row comes from, so that a bad one can be looked up."""
-        documents = documents_of_row(self.train[row.source], row.start, row.num_tokens)
-        return f"{self.names[row.source]}, tokens from {row.start}, documents {documents[0]} to {documents[-1]}"
+        found = documents_of_row(self.train[row.source], row)
+        return f"{self.names[row.source]}, tokens from {row.start}, {found}"
 
 
 def prepare(recipe: Recipe, folder: Path) -> Data:
@@ -240,9 +240,11 @@ def _names(paths: list[str]) -> list[str]:
     return names
 
 
-def documents_of_row(stream: TokenStream, start: int, length: int) -> list[int]:
-    """Numbers of the documents that a row touches, so that a bad row can be looked up."""
-    starts = stream.document_starts
-    first = int(np.searchsorted(starts, start, side="right")) - 1
-    last = int(np.searchsorted(starts, start + length - 1, side="right")) - 1
-    return list(range(max(0, first), last + 1))
+def documents_of_row(stream: TokenStream, row: Row) -> str:
+    """Numbers of the documents that a row's text is of, so that a bad row can be looked up: `document 3 to 5`."""
+    told = []
+    for start, length in row.stretches:
+        places = [start, start + max(1, length) - 1]
+        first, last = np.maximum(np.searchsorted(stream.document_starts, places, side="right") - 1, 0).tolist()
+        told.append(f"{first}" if first == last else f"{first} to {last}")
+    return "document " + " and ".join(told)

@@ -15,7 +15,7 @@ from foundling.data.rows import Samples
 from foundling.optim.base import OptimizerConfig
 from foundling.train import dial
 from foundling.train.finetune_recipe import FinetuneRecipe
-from foundling.train.machine import Precision, can_compile, choose_precision, vectorizes
+from foundling.train.machine import can_compile, choose_precision, vectorizes
 from foundling.train.recipe import Recipe
 
 _MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
@@ -112,9 +112,11 @@ def settle(
     data_size: int,
     device: torch.device,
     lr_factors: Mapping[str, float],
-) -> tuple[Settings, Precision]:
-    """Settings of a new run. num_looked_up: weights of n-gram tables, for which a run is not made longer. data_size:
-    processes that share each batch. lr_factors: what learns at a multiple of the rate, to be told."""
+    family: str,
+) -> Settings:
+    """Settings of a new run, told in a line. num_looked_up: weights of n-gram tables, for which a run is not made
+    longer. data_size: processes that share each batch. lr_factors: what learns at a multiple of the rate. family: the
+    model's."""
     length = recipe.train.length or Duration(dial.default_tokens(num_weights - num_looked_up), "tokens")
     shapes = _shapes(recipe, rows.row_length, _tokens_of(length, recipe, rows), data_size)
     row_length, batch_rows = max(shapes)
@@ -148,8 +150,9 @@ def settle(
     num_tokens = settings.tokens_at(total_steps)
     epochs = num_tokens / (rows.num_rows * row_length)
     logger.info(
-        "training: %s weights, %s steps of %s tokens in rows of %s (%s tokens, %.2f epochs), peak rate %g%s, %s%s",
-        human(num_weights), f"{total_steps:,}", f"{settings.tokens_per_step:,.0f}",
+        "training: %s by %s, %s weights, %s steps of %s tokens in rows of %s (%s tokens, %.2f epochs), "
+        "peak rate %g%s, %s%s",
+        family, recipe.objective.kind, human(num_weights), f"{total_steps:,}", f"{settings.tokens_per_step:,.0f}",
         " and ".join(dict.fromkeys(str(stretch.row_length) for stretch in settings.stretches)),
         human(num_tokens), epochs,
         settings.lr, "".join(f" ({name} {rate:g})" for name, rate in others.items()),
@@ -160,7 +163,7 @@ def settle(
             "%.0f times over the same text: %d tokens a weight are more than there is; give train.length, a smaller "
             "model or more text", epochs, dial.TOKENS_PER_WEIGHT,
         )  # fmt: skip
-    return settings, precision
+    return settings
 
 
 def settle_examples(

@@ -133,11 +133,10 @@ def rows_of(batch: Batch, rows: Sequence[Row], data: Data) -> list[ShownRow]:
         first, end = bounds[number], bounds[number + 1]
         targets = {i - first: t for i, t in asked.items() if first <= i < end}
         pieces = _pieces(batch, first, end, targets, by_next, spell)
-        documents = documents_of_row(data.train[row.source], row.start, max(1, row.num_tokens))
         facts = [f"{batch.tokens_of_rows[number]:,} tokens", f"{len(targets):,} targets"]
-        facts.append(f"document {documents[0]}" + (f" to {documents[-1]}" if len(documents) > 1 else ""))
-        if batch.labels_R is not None:
-            facts.append(f"label {int(batch.labels_R[number])}")
+        facts.append(documents_of_row(data.train[row.source], row))
+        if row.label is not None:
+            facts.append("the true pair (label 0)" if row.label == 0 else f"a false pair (label {row.label})")
         sections = [*_beside(batch, number, spell), *_sections(batch, number, pieces)]
         shown.append(ShownRow(f"sample {row.sample}, {data.names[row.source]}", facts, sections))
     return shown

@@ -127,6 +127,17 @@ def test_done_is_done(mixed: Path, tmp_path: Path, told: pytest.LogCaptureFixtur
     assert "up to date" in told.text
 
 
+def test_a_fraction_that_holds_nothing_back_is_told(tmp_path: Path, told: pytest.LogCaptureFixture) -> None:
+    """One text stands on one side whole; as soon as there are two, one is held back."""
+    build_corpus([write(tmp_path / "one.txt", "all in one")], tmp_path / "one", config(valid_fraction=0.5))
+    assert told.text.count("holds nothing back") == 1
+    build_corpus([write(tmp_path / "none.txt", "as asked")], tmp_path / "none", config(valid_fraction=0))
+    write(tmp_path / "two" / "a.txt", "one text")
+    write(tmp_path / "two" / "b.txt", "another")
+    assert texts(build_corpus([tmp_path / "two"], tmp_path / "out", config(valid_fraction=0.001)), "valid")
+    assert told.text.count("holds nothing back") == 1
+
+
 def test_other_inputs_or_settings_need_replace(mixed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = build_corpus([mixed], out, config())

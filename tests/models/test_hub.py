@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from foundling.core.errors import UserError
+from foundling.core.registry import load_part
 from foundling.data.batch import Batch
 from foundling.models.gpt import Config, Gpt
 from foundling.models.hub import format_for, load_config, load_model, save_model
@@ -268,6 +269,15 @@ def test_a_config_that_is_not_computed_is_refused_by_name(
     load_model(tmp_path)
     edit_config(tmp_path, **keys)
     with pytest.raises(UserError, match=told):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "other"), [("gpt2", "llama"), ("llama", "gpt2"), ("qwen3", "bert")])
+def test_a_family_under_anothers_name_is_told_whose_keys_they_are(name: str, other: str, tmp_path: Path) -> None:
+    hf_model(name).save_pretrained(tmp_path)
+    named = load_part("models.hub", other).Format().architecture
+    edit_config(tmp_path, model_type=other, architectures=[named])
+    with pytest.raises(UserError, match=rf"model_type must be .* whose keys these are, .*{name}.*; got '{other}'"):
         load_model(tmp_path)
 
 

@@ -63,6 +63,17 @@ def test_a_token_spelled_as_the_vocabulary_spells_it_comes_first(tmp_path: Path)
     assert found.rows_VD[the].tolist() == [3, 4]
 
 
+def test_a_capital_at_a_texts_beginning_is_the_word_in_lower_case(tmp_path: Path) -> None:
+    """A byte-level vocabulary marks the space before a word: without it a word looks like a piece."""
+    tokenizer = trained("bpe")
+    name = next(t for i in range(tokenizer.vocab_size) if (t := tokenizer.token_of(i)) and t.isalpha() and t.istitle())
+    found = find_vectors(VectorFile.open(write(tmp_path / "v.txt", [f"{name.lower()} 1 2 3"])), tokenizer, 0)
+    assert row(tokenizer, found.rows_VD, name) == [1, 2, 3]
+    both = [f"{name.lower()} 1 2 3", f"{name} 4 5 6"]
+    found = find_vectors(VectorFile.open(write(tmp_path / "w.txt", both)), tokenizer, 0)
+    assert row(tokenizer, found.rows_VD, name) == [4, 5, 6]
+
+
 def test_the_first_of_a_repeated_word_counts_and_case_is_kept_where_both_are_there(tmp_path: Path) -> None:
     path = write(tmp_path / "v.txt", ["rome 1 1 1", "Rome 2 2 2", "cat 3 3 3", "cat 4 4 4"])
     tokenizer = pieces_tokenizer()

@@ -270,6 +270,25 @@ def test_every_token_of_the_text_is_read_once_an_epoch() -> None:
     assert sum(count - 1 for count in seen.values()) <= 7 * (LENGTH_STEP - 1), "a document's last piece reaches back"
 
 
+@pytest.mark.parametrize("kind", [None, "nsp", "sop"])
+def test_a_row_says_where_its_text_lies(kind: str | None) -> None:
+    """So that a bad row can be looked up: of a false pair both documents."""
+    tokenizer, text = sentences()
+    changes = {} if kind is None else {"next": {"kind": kind, "short_rate": 0.5}}
+    samples = objective(tokenizer, **changes).samples([text], None, row_length=64, seed=0)
+    for row in (samples[i] for i in range(200)):
+        found = [text.read(start, length).tolist() for start, length in row.stretches]
+        documents = {start // int(text.document_lengths[0]) for start, _ in row.stretches}
+        assert len(documents) == (2 if kind == "nsp" and row.label else 1)
+        own = [i for i in row.tokens.tolist() if i not in (tokenizer.cls_id, tokenizer.sep_id)]
+        if kind == "sop":
+            assert sorted(own) == sorted(found[0])
+        else:
+            whole = [i for part in found for i in part]
+            assert own == whole[len(whole) - len(own) :], "of a first segment the beginning may be left out"
+            assert len(whole) - len(own) < LENGTH_STEP
+
+
 def test_a_sample_is_a_function_of_the_seed_and_its_number() -> None:
     tokenizer, text = sentences()
     make = lambda seed: objective(tokenizer, next={"kind": "nsp"}).samples([text], None, row_length=64, seed=seed)

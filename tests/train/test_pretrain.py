@@ -96,6 +96,33 @@ def test_resumed_is_uninterrupted_to_the_bit(tiny_recipe: Make, monkeypatch: pyt
     assert_same_bits(whole.folder, cut.folder)
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_signal_that_ends_the_compiler_ends_the_run_politely(
+    tiny_recipe: Make, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    """Ctrl-C in a terminal reaches the compiler that a step waits for as well; without a signal its fault is one."""
+    from torch._inductor.exc import CppCompileError
+
+    whole, step = pretrain(tiny_recipe("whole")), loop.training_step
+
+    def interrupted(training: Training) -> Any:
+        if training.step == 5:
+            training.stop_signal = 2 if stopped else None
+            raise CppCompileError(["g++"], "killed")
+        return step(training)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "training_step", interrupted)
+        if not stopped:
+            with pytest.raises(CppCompileError):
+                pretrain(tiny_recipe("cut"))
+            return
+        cut = pretrain(tiny_recipe("cut"))
+    assert (cut.stop_signal, cut.summary["steps"]) == (2, 5)
+    pretrain(tiny_recipe("cut"), resume=True)
+    assert_same_bits(whole.folder, cut.folder)
+
+
 def test_a_finished_run_resumes_to_itself(tiny_recipe: Make) -> None:
     run = pretrain(tiny_recipe("one"))
     before = tensors_of(run.folder)

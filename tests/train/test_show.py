@@ -116,7 +116,7 @@ def test_masks_show_what_they_hide_and_pairs_their_segments(show: Callable[..., 
     assert all(piece.target for piece in hidden)
     assert all(piece.target is not None for piece in pieces if piece.text == "[MASK]")
     assert all(titles(row) == ["segment A", "segment B"] for row in found.rows)
-    assert {fact for row in found.rows for fact in row.facts} >= {"label 0", "label 1"}
+    assert {fact for row in found.rows for fact in row.facts} >= {"the true pair (label 0)", "a false pair (label 1)"}
 
 
 def test_a_permutation_shows_its_order(show: Callable[..., Look]) -> None:

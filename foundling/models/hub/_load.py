@@ -55,8 +55,30 @@ def _read_config(folder: Path, form: Format | None = None) -> tuple[Format, Any]
     data = read_json(path)
     if not isinstance(data, dict):
         raise UserError(f"{path} must hold a JSON object", got=type(data).__name__)
-    form = form or format_of(data, str(path))
-    return form, form.read_config(ConfigReader(data, str(path)), str(path))
+    if form is not None:
+        return form, form.read_config(ConfigReader(data, str(path)), str(path))
+    form = format_of(data, str(path))
+    try:
+        return form, form.read_config(ConfigReader(data, str(path)), str(path))
+    except UserError as fault:
+        if others := [name for name in part_names(FOLDER) if _reads(name, data)]:
+            raise UserError(
+                f"{path}: model_type must be that of the model whose keys these are, {' or '.join(others)}",
+                got=repr(form.model_type),
+                do="give the folder the config.json that it was written with",
+            ) from fault
+        raise
+
+
+def _reads(kind: str, data: dict[str, Any]) -> bool:
+    """Whether a config.json would be without fault if its model_type were this one."""
+    form: Format = load_part(FOLDER, kind).Format()
+    named = {**data, "model_type": kind, "architectures": [form.architecture]}
+    try:
+        form.read_config(ConfigReader(named, kind), kind)
+    except UserError:
+        return False
+    return True
 
 
 def load_model(folder: Path | str, *, dtype: torch.dtype = torch.float32, form: Format | None = None) -> nn.Module:
