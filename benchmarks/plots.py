@@ -7,6 +7,7 @@ comparison with its 95 % interval, and the goals. `docs/pictures/dial.svg`: bits
 dial's rate, a line for each depth of the first table of the dial.
 """
 
+import argparse
 import math
 import re
 from dataclasses import dataclass
@@ -160,6 +161,7 @@ def _rule(x1: float, y1: float, x2: float, y2: float, colour: str, width: int) -
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     text = (ROOT / "BENCHMARKS.md").read_text(encoding="utf-8")
     rows, dial = comparisons(text), curves(text)
     if not rows or not dial:

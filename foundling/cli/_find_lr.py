@@ -21,7 +21,7 @@ def tell_lr(recipe: Any, kind: Any, resume: bool) -> None:
         return
     console.print(
         f"suggested: optimizer.lr={found.suggested:g} (the loss falls fastest at {found.steepest:.2g} and is lowest at "
-        f"{found.lowest:.2g}; a tenth of that is {found.lowest / 10:.2g})",
+        f"{found.lowest:.2g}{'; trained weights take a tenth of that' if found.trained else ''})",
         soft_wrap=True,
     )
     console.print(f"  rates   {found.folder / 'rates.csv'}\n  report  {found.folder / 'report.html'}", soft_wrap=True)

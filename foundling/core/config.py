@@ -116,7 +116,7 @@ def _named(cls: type[BaseModel], error: Any) -> InitErrorDetails:
 
 def _elsewhere(cls: type[BaseModel], key: str, own: str) -> str:
     """What is to be said of paths that end in a key. own: where it was found unknown."""
-    at = [path for path in _below(cls, key) if path != own]
+    at = [path for path in dict.fromkeys(_below(cls, key)) if path != own]
     return f"elsewhere there is {' and '.join(at)}; " if at else ""
 
 

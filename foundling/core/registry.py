@@ -55,7 +55,7 @@ def part_names(folder: str) -> list[str]:
 def load_part(folder: str, name: str) -> ModuleType:
     """The module of one part. A wrong name answers with the nearest; a part that fails to import says why."""
     names = part_names(folder)
-    what = folder.rsplit(".", 1)[-1]
+    what = "optimizer" if folder == "optim" else folder.rsplit(".", 1)[-1]
     if name not in names:
         hint = nearest(name, names)
         raise UserError(

@@ -8,7 +8,6 @@ last one, so the corpus is the same to the byte. A chunk appears by a rename: on
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -19,11 +18,9 @@ import pyarrow as pa
 
 from foundling.core.errors import UserError
 from foundling.core.files import hash_of, read_json, write_json
+from foundling.core.lock import take_lock
 from foundling.core.log import logger
 from foundling.corpus.rows import CLEANED, START, Place
-
-if sys.platform != "win32":
-    import fcntl
 
 CHUNK_BYTES = 16 << 20
 """Bytes of rows after which a chunk is finished."""
@@ -137,7 +134,7 @@ def open_work(out: Path, identity: Any) -> Iterator[Work]:
         out.parent.mkdir(parents=True, exist_ok=True)
         existed = folder.is_dir()
         folder.mkdir(exist_ok=True)
-        lock = _lock(folder)
+        lock = take_lock(folder / _LOCK)
     except OSError as error:
         raise UserError(f"{out} could not be written: {error.strerror or error}") from error
     if lock is None:
@@ -177,24 +174,12 @@ def _sweep(out: Path, stays: Path | None) -> None:
     for left in [path for path in out.parent.iterdir() if own.fullmatch(path.name)] if out.parent.is_dir() else []:
         if left == stays:
             continue
-        lock = _lock(left)
+        lock = take_lock(left / _LOCK)
         if lock is not None:
             shutil.rmtree(left, ignore_errors=True)
             os.close(lock)
         elif stays is not None:
             raise UserError(f"{out} must be built by one process at a time", got="another one, with other settings")
-
-
-def _lock(folder: Path) -> int | None:
-    """An open file that holds the folder's lock until it is closed or the process dies; None where another has it."""
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    if sys.platform != "win32":
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return None
-    return lock
 
 
 def code_identity(modules: Path) -> str:

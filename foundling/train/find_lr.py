@@ -5,11 +5,13 @@ The rates rise by equal factors from 1e-6 to 10 over 100 steps, whatever the rec
 first weights, on its first batches, with its optimizer. Two rates are read off the loss, smoothed over seven steps:
 
 - the steepest: where the loss falls fastest by the logarithm of the rate, before its lowest point;
-- a tenth of the rate at the lowest point, where training is about to break.
+- the lowest point, beyond which training is about to break.
 
-The smaller of the two is suggested, as a peak rate for `optimizer.lr`: a first guess, which `foundling tune` can hold
-against others in whole runs. Rates of their own (of `optimizer.groups`, or of muon's AdamW) rise in proportion and are
-not searched; gradual unfreezing and averages are left out.
+For a model that begins at initial values the lowest point is suggested as a peak rate for `optimizer.lr`: the best
+rates of whole runs were 0.5 to 2 times it (docs/log.md). Weights that are trained take a tenth of it, so that what they
+know is not lost. Either is a first guess, which `foundling tune` can hold against others in whole runs. Rates of their
+own (of `optimizer.groups`, or of muon's AdamW) rise in proportion and are not searched; gradual unfreezing and averages
+are left out.
 """
 
 import math
@@ -25,6 +27,7 @@ from foundling.core.config import resolved
 from foundling.core.errors import UserError
 from foundling.core.files import write_json, write_manifest, write_text
 from foundling.train.callbacks.base import Callback
+from foundling.train.finetune_recipe import FinetuneRecipe
 from foundling.train.incident import NotFinite
 from foundling.train.loop import run_loop
 from foundling.train.page import REPORT_FILE, template
@@ -51,6 +54,8 @@ class LrRange:
     """Where the loss falls fastest."""
     lowest: float
     """Where it is lowest."""
+    trained: bool
+    """Whether the weights were trained before."""
     diverged: bool
     """Whether the loss broke before the last rate."""
     is_first: bool = True
@@ -103,8 +108,9 @@ def find_lr(recipe: Any, kind: Kind) -> LrRange | None:
     if training.stop_signal is not None:
         return None
     steepest, lowest = read_off(rising.losses)
-    suggested = float(f"{min(steepest, lowest / 10):.2g}")
-    found = LrRange(folder, rising.losses, suggested, steepest, lowest, rising.diverged, world.is_first)
+    trained = (recipe.base if isinstance(recipe, FinetuneRecipe) else recipe.model.start) is not None
+    suggested = float(f"{lowest / 10 if trained else lowest:.2g}")
+    found = LrRange(folder, rising.losses, suggested, steepest, lowest, trained, rising.diverged, world.is_first)
     if world.is_first:
         _write(found, recipe, data.inputs)
     return found

@@ -20,7 +20,8 @@ class Model(Strict):
     family: str | None = None
     """Name of the family: gpt."""
     size: str | dict[str, Any] | None = None
-    """A size by name (models/sizes.yaml), or the fields of the family's config: {layers: 4, width: 256, heads: 4}."""
+    """A size by name (models/sizes.yaml), the fields of the family's config: {layers: 4, width: 256, heads: 4}, or
+    those that differ from a named one's: {like: mini, init: xavier}."""
     depth: Annotated[int, Field(ge=1, le=256)] | None = None
     """The one dial, instead of `size`: layers, of which width, heads, rate, batch and length follow."""
     ngrams: Ngrams | None = None
@@ -71,13 +72,15 @@ class Model(Strict):
     def shape(self) -> dict[str, Any]:
         if self.depth is not None:
             return dict(shape_of_depth(self.depth))
-        if isinstance(self.size, dict):
-            return dict(self.size)
-        known = _sizes().get(self.family or "", {})
-        if self.size not in known:
-            hint = nearest(str(self.size), list(known))
-            raise ValueError(f"size must be one of {', '.join(known)}" + (f"; did you mean {hint!r}?" if hint else ""))
-        return dict(known[self.size])
+        own = dict(self.size) if isinstance(self.size, dict) else {"like": self.size}
+        if "like" not in own:
+            return own
+        name, known = own.pop("like"), _sizes().get(self.family or "", {})
+        if name not in known:
+            hint = nearest(str(name), list(known))
+            told = f"size must be one of {', '.join(known)}; got {name!r}"
+            raise ValueError(told + (f"; did you mean {hint!r}?" if hint else ""))
+        return {**known[name], **own}
 
 
 def _instead(given: list[str]) -> str:

@@ -1,5 +1,6 @@
 """A run from its recipe to its folder: what pretraining and fine-tuning have in common."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ import foundling
 from foundling.core.config import differences, resolved
 from foundling.core.errors import UserError
 from foundling.core.files import MANIFEST, hash_of, read_json, read_manifest, write_json, write_text
+from foundling.core.lock import alone_in
 from foundling.core.log import JsonLines, logger
 from foundling.parallel.checkpoint import read_state
 from foundling.parallel.world import World, enter_world
@@ -77,25 +79,27 @@ def run_recipe(recipe: Any, kind: Kind, *, resume: bool, share: float = 1.0, dat
     if state is not None and _is_at_its_end(state) and is_finished(folder, recipe):
         logger.info("%s is finished already; nothing is left to do", folder)
         return Run(folder, None, world.is_first)
-    training = kind.build(recipe, data, folder, world, None if state is None else _settings(state, world))
-    if checkpoint is not None and state is not None:
-        load_checkpoint(training, checkpoint, state)
-        logger.info("resumed from step %d of %d", training.step, training.settings.total_steps)
-    training.rests_at = max(1, round(share * training.settings.total_steps))
-    callbacks = kind.callbacks(training, identity)
-    if world.is_first:
-        _describe_run(training, identity)
-        # a resumed run at step 0 evaluates again, as every run does there
-        training.num_records = training.num_records if training.step else 0
-        training.sinks = [JsonLines(folder / "metrics.jsonl", training.num_records)]
-        training.sinks += [track.build(folder, training.step if resume else None) for track in recipe.track]
-    try:
-        run_loop(training, callbacks)
-    finally:
-        for sink in training.sinks:
-            sink.close()
-    kind.finish(training)
-    return Run(folder, training.stop_signal, world.is_first)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder, "trained") if world.is_first else nullcontext():
+        training = kind.build(recipe, data, folder, world, None if state is None else _settings(state, world))
+        if checkpoint is not None and state is not None:
+            load_checkpoint(training, checkpoint, state)
+            logger.info("resumed from step %d of %d", training.step, training.settings.total_steps)
+        training.rests_at = max(1, round(share * training.settings.total_steps))
+        callbacks = kind.callbacks(training, identity)
+        if world.is_first:
+            _describe_run(training, identity)
+            # a resumed run at step 0 evaluates again, as every run does there
+            training.num_records = training.num_records if training.step else 0
+            training.sinks = [JsonLines(folder / "metrics.jsonl", training.num_records)]
+            training.sinks += [track.build(folder, training.step if resume else None) for track in recipe.track]
+        try:
+            run_loop(training, callbacks)
+        finally:
+            for sink in training.sinks:
+                sink.close()
+        kind.finish(training)
+        return Run(folder, training.stop_signal, world.is_first)
 
 
 def _is_at_its_end(state: dict[str, Any]) -> bool:

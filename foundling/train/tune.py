@@ -16,6 +16,7 @@ import yaml
 from foundling.core.config import override, read_yaml, resolved, validate
 from foundling.core.errors import UserError
 from foundling.core.files import MANIFEST, hash_of, read_manifest, write_json, write_text
+from foundling.core.lock import alone_in
 from foundling.core.log import logger
 from foundling.train.finetune import Finetuning
 from foundling.train.finetune_recipe import FinetuneRecipe
@@ -30,11 +31,12 @@ from foundling.train.tune_report import Figure, Outcome, Trial, verdict_of, writ
 from foundling.train.tune_storage import (
     GRACE_SECONDS,
     database_faults,
+    go_on_with,
     heart,
     optuna,
+    reached,
     storage_fault,
     study_of,
-    try_again,
     unless_taken_over,
     unwarned,
     without_password,
@@ -48,9 +50,10 @@ _DATA_FILES = ("prepare.py", "examples.py", "start.py")
 def tune(recipe: TuneRecipe) -> Outcome:
     """Searches, and writes `best.yaml`, `tune.json` and `report.html` into the recipe's folder.
 
-    A killed tuning that is started again goes on with what its storage holds. UserError: a searched key that the recipe
-    does not have, a metric that it does not have or whose better end is not known, Optuna or the storage's driver is
-    missing, the storage cannot be used, every trial ended with a fault.
+    A killed tuning that is started again goes on with what its storage holds, and trials in a storage of its own from
+    their checkpoints. UserError: a searched key that the recipe does not have, a metric that it does not have or whose
+    better end is not known, Optuna or the storage's driver is missing, the storage cannot be used, another process is
+    at this search, every trial ended with a fault.
     """
     optuna()
     _recipe_of(recipe, {key: _some_value(search) for key, search in recipe.search.items()}, recipe.folder / "trial")
@@ -62,9 +65,10 @@ def tune(recipe: TuneRecipe) -> Outcome:
     once = _Once()
     logger.addFilter(once)
     try:
-        figure = figure_of(recipe, given)
-        _claim(recipe, figure, study)
-        return _search(recipe, figure, study)
+        with alone_in(recipe.folder, "searched"):
+            figure = figure_of(recipe, given)
+            _claim(recipe, figure, study)
+            return _search(recipe, figure, study)
     except database_faults() as error:
         raise storage_fault(recipe, error) from error
     finally:
@@ -115,7 +119,7 @@ class _Once(logging.Filter):
 
 
 def _claim(recipe: TuneRecipe, figure: Figure, study: Any) -> None:
-    """Makes a new study this search's own, and sees that one that goes on is; what a kill cut off is tried again."""
+    """Makes a new study this search's own, and sees that one that goes on is; what a kill cut off goes on."""
     asked = {
         "recipe": recipe.recipe,
         "content": hash_of(read_yaml(Path(recipe.recipe))),
@@ -134,7 +138,7 @@ def _claim(recipe: TuneRecipe, figure: Figure, study: Any) -> None:
         running = optuna().trial.TrialState.RUNNING
         for one in study.get_trials(deepcopy=False, states=(running,)):
             study.tell(one.number, state=optuna().trial.TrialState.FAIL)
-            try_again(recipe, study, one)
+            go_on_with(study, one)
 
 
 def _num_left(recipe: TuneRecipe, study: Any) -> int:
@@ -161,15 +165,22 @@ def _run_rungs(recipe: TuneRecipe, figure: Figure, study: Any, number: int, begi
         with unwarned():
             one = study.ask()
         begin(one)
-        study.sampler = _sampler(recipe, one.number)
-        trials.append(Trial(one.number, {key: _suggested(one, key, s) for key, s in recipe.search.items()}))
-        handles[one.number] = one
+        number = one.number if recipe.storage else _own_number(study, one)
+        study.sampler = _sampler(recipe, number)
+        trials.append(Trial(number, {key: _suggested(one, key, s) for key, s in recipe.search.items()}))
+        handles[number] = one
+    if told := [f"{trial.number}" for trial in trials if checkpoints(_folder_of(recipe, trial.number))]:
+        logger.info("going on from the checkpoints of trials %s", ", ".join(told))
     rungs = recipe.halving.rungs if recipe.halving else 1
     factor = recipe.halving.factor if recipe.halving else 1
     alive = trials
     for rung in range(rungs):
         for trial in alive:
-            _advance(recipe, trial, factor ** (rungs - 1 - rung), figure)
+            known = reached(handles[trial.number]) if checkpoints(_folder_of(recipe, trial.number)) else []
+            if rung < len(known):  # before a kill: its checkpoint may lie behind this rung
+                trial.steps, trial.value = known[rung]
+            else:
+                _advance(recipe, trial, factor ** (rungs - 1 - rung), figure)
             if not trial.fault:
                 with unless_taken_over(trial):
                     handles[trial.number].report(trial.value, trial.steps)
@@ -184,7 +195,17 @@ def _run_rungs(recipe: TuneRecipe, figure: Figure, study: Any, number: int, begi
             handle.set_user_attr("trial", asdict(trial))
             state = states.COMPLETE if trial.whole else states.PRUNED
             study.tell(handle, trial.value if trial.whole else None, state=state)
-        shutil.rmtree(recipe.folder / f"trial-{trial.number:04d}", ignore_errors=True)
+        shutil.rmtree(_folder_of(recipe, trial.number), ignore_errors=True)
+
+
+def _folder_of(recipe: TuneRecipe, number: int) -> Path:
+    return recipe.folder / f"trial-{number:04d}"
+
+
+def _own_number(study: Any, trial: Any) -> int:
+    """A trial's number among those that count, the same whether a kill cut the search off or not: its folder's."""
+    counted = [one for one in study.get_trials(deepcopy=False) if one.state.name != "FAIL"]
+    return sum(one.number < trial.number for one in counted)
 
 
 def _sampler(recipe: TuneRecipe, number: int) -> Any:
@@ -209,7 +230,7 @@ def _some_value(search: Search) -> Any:
 
 def _advance(recipe: TuneRecipe, trial: Trial, part: int, figure: Figure) -> None:
     """Trains a trial up to 1 / part of its run, from where it stands; its value, or its fault."""
-    out = recipe.folder / f"trial-{trial.number:04d}"
+    out = _folder_of(recipe, trial.number)
     try:
         run = _run(recipe, trial.settings, out, part)
         trial.value, trial.steps = _value_of(recipe, run, figure), run.summary["steps"]

@@ -118,6 +118,20 @@ def try_again(recipe: TuneRecipe, study: Any, one: Any) -> None:
     shutil.rmtree(recipe.folder / f"trial-{one.number:04d}", ignore_errors=True)
 
 
+def go_on_with(study: Any, one: Any) -> None:
+    """A trial of this machine alone that a kill cut off is gone on with, before new ones: what it came to by then goes
+    along, and its folder stays."""
+    study.enqueue_trial(one.params, user_attrs={"reached": reached(one)})
+
+
+def reached(trial: Any) -> list[tuple[int, float]]:
+    """(steps, value) of each rung that a trial has behind it, those before a kill too."""
+    before = [(int(steps), float(value)) for steps, value in trial.user_attrs.get("reached", ())]
+    reported = getattr(trial, "intermediate_values", None)  # of a trial that is over; one at work does not tell
+    found = sorted((int(steps), float(value)) for steps, value in (reported or {}).items())
+    return max(before, found, key=len)
+
+
 @contextmanager
 def heart(recipe: TuneRecipe, study: Any) -> Iterator[Callable[[Any], None]]:
     """Gives what is called with each trial that begins: until this is left, a shared storage hears every minute that

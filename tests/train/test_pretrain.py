@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from foundling.core.errors import UserError
+from foundling.core.lock import alone_in
 from foundling.tokenizers.char import Config as CharConfig
 from foundling.train import loop, machine, prepare, session, settings
 from foundling.train import pretrain as pretrain_module
@@ -94,6 +95,16 @@ def test_resumed_is_uninterrupted_to_the_bit(tiny_recipe: Make, monkeypatch: pyt
     torch.manual_seed(99)
     pretrain(tiny_recipe("cut"), resume=True)
     assert_same_bits(whole.folder, cut.folder)
+
+
+def test_a_run_folder_is_trained_by_one_process_at_a_time(tiny_recipe: Make, tmp_path: Path) -> None:
+    run = pretrain(tiny_recipe("one"))
+    shutil.rmtree(checkpoints(run.folder)[-1])
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    with alone_in(run.folder, "trained"), pytest.raises(UserError, match="trained by one process at a time"):
+        pretrain(tiny_recipe("one"), resume=True)
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+    pretrain(tiny_recipe("one"), resume=True)
 
 
 @pytest.mark.parametrize("stopped", [True, False])

@@ -89,6 +89,9 @@ def test_names_of_other_tools_lead_to_ours(where: str, key: str, ours: str) -> N
         ({"objective": {"kind": "casual"}}, "did you mean 'causal'?"),
         ({"model": {"family": "gtp", "size": "tiny"}}, "did you mean 'gpt'?"),
         ({"model": {"family": "gpt", "size": "tinny"}}, "did you mean 'tiny'?"),
+        ({"model": {"family": "gpt", "size": {"like": "tinny"}}}, "got 'tinny'; did you mean 'tiny'?"),
+        ({"model": {"family": "gpt", "size": {"like": "tiny", "widht": 8}}}, "did you mean 'width'?"),
+        ({"optimizer": "rmsprop"}, "optimizer must be one of adafactor, "),
         ({"model": {"family": "gpt", "size": "tiny", "depth": 4}}, "give one of size, depth or from"),
         ({"model": {"family": "gpt"}}, "give one of size, depth or from"),
         ({"model": {"size": "tiny"}}, "family is missing"),
@@ -113,6 +116,14 @@ def test_names_of_other_tools_lead_to_ours(where: str, key: str, ours: str) -> N
 )
 def test_what_cannot_be_is_told_with_a_way_out(changes: dict[str, Any], part: str) -> None:
     assert part in told(**changes)
+
+
+def test_a_named_size_with_keys_of_its_own() -> None:
+    def fields(size: Any) -> Any:
+        return recipe_from({**SMALLEST, "model": {"family": "gpt", "size": size}}).model.fields(1000, 256)
+
+    named, own = fields("tiny"), fields({"like": "tiny", "init": "xavier", "dropout": 0.1})
+    assert own == named.model_copy(update={"init": "xavier", "dropout": 0.1}) != named
 
 
 def test_the_dial_gives_shape_and_settings() -> None:

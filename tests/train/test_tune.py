@@ -11,8 +11,9 @@ import yaml
 
 from foundling.core.config import validate
 from foundling.core.errors import UserError
+from foundling.core.lock import alone_in
+from foundling.train import loop, tune_figure
 from foundling.train import tune as module
-from foundling.train import tune_figure
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import recipe_from
 from foundling.train.run import Run
@@ -117,6 +118,48 @@ def test_a_killed_search_goes_on(recipe_file: Path, monkeypatch: pytest.MonkeyPa
     assert all(settings in [trial.settings for trial in outcome.trials] for settings in begun), "tried again"
     with pytest.raises(UserError, match="study of the same recipe, search and metric"):
         tune(made(recipe_file, search={"optimizer.lr": {"choices": [1e-3]}}))
+
+
+@pytest.mark.parametrize(("killed_at", "half"), [(1, False), (5, False), (5, True), (7, False)])
+def test_a_killed_bracket_goes_on_from_its_checkpoints_to_the_same_end(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int, half: bool
+) -> None:
+    """No step that a rung has behind it is trained again, and all trials come to what they would have come to."""
+    monkeypatch.setattr(module, "_held_against_default", lambda recipe, trials, best, figure: trials)
+    monkeypatch.setattr(module, "_write", lambda *_: None)
+    steps, calls, real, step = [0], [0], module._advance, loop.training_step
+
+    def counted(training: Any) -> Any:
+        steps[0] += 1
+        return step(training)
+
+    def advance(recipe: TuneRecipe, trial: Any, part: int, figure: Figure) -> None:
+        calls[0] += 1
+        if calls[0] != killed_at:
+            return real(recipe, trial, part, figure)
+        if half:  # its rung is trained, and nobody was told what came of it
+            real(recipe, trial, part, figure)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "training_step", counted)
+    search = {"optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
+    given: dict[str, Any] = {"search": search, "trials": 6, "halving": {"factor": 2, "rungs": 3}}
+    whole = tune(made(recipe_file, out=str(recipe_file.parent / "whole"), **given))
+    trained, steps[0] = steps[0], 0
+    cut = made(recipe_file, **given)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_advance", advance)
+        with pytest.raises(KeyboardInterrupt):
+            tune(cut)
+    assert tune(cut) == whole
+    assert steps[0] == trained
+
+
+def test_a_folder_is_searched_by_one_process_at_a_time(recipe_file: Path) -> None:
+    given = made(recipe_file)
+    given.folder.mkdir()
+    with alone_in(given.folder, "searched"), pytest.raises(UserError, match="searched by one process at a time"):
+        tune(given)
 
 
 def test_a_trial_with_a_fault_is_told_and_the_search_goes_on(
