@@ -31,7 +31,7 @@ def tune(
     outcome = search(read)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns_of(read, outcome):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for row in rows_of(read, outcome)[:10]:
         table.add_row(*row)
     console.print(table)
@@ -39,7 +39,7 @@ def tune(
         ", ".join(f"{outcome.sign * value:.5g}" for value in values)
         for values in (outcome.best_values, outcome.default_values)
     )
-    console.print(f"{outcome.metric} by seed: best settings {best}; {read.recipe} as it is {default}")
+    console.print(f"{outcome.metric} by seed: best settings {best}; the recipe with its `settings` alone {default}")
     words = {"noise": "no more than noise", "better": "a gain beyond noise", "worse": "a loss beyond noise"}
     console.print(f"the difference is {words[outcome.verdict]}")
     console.print(f"  best    {read.folder / 'best.yaml'}\n  report  {read.folder / 'report.html'}")

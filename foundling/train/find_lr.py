@@ -26,6 +26,7 @@ from foundling.core.chart import Line, Point, draw, smoothed
 from foundling.core.config import resolved
 from foundling.core.errors import UserError
 from foundling.core.files import write_json, write_manifest, write_text
+from foundling.core.log import logger
 from foundling.train.callbacks.base import Callback
 from foundling.train.finetune_recipe import FinetuneRecipe
 from foundling.train.incident import NotFinite
@@ -100,6 +101,7 @@ def find_lr(recipe: Any, kind: Kind) -> LrRange | None:
     world = enter(recipe)
     data = prepare_once(recipe, kind, folder / "data", world)
     training = kind.build(recipe, data, folder, world, None)
+    logger.info("range test: %d steps of that in place of the run, with rates from %g to %g", STEPS, LOWEST, HIGHEST)
     rising = _Rising()
     try:
         run_loop(training, [rising])
