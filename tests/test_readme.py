@@ -177,7 +177,7 @@ def test_commands_run_in_their_order(reader: Path, monkeypatch: pytest.MonkeyPat
         assert main(arguments) == 0, command
         verbs[arguments[0]] += 1
     assert verbs == {
-        "demo": 1, "corpus": 11, "tokenizer": 2, "data": 1, "pretrain": 11, "generate": 3, "evaluate": 6,
+        "demo": 1, "corpus": 11, "tokenizer": 2, "data": 1, "pretrain": 11, "generate": 3, "evaluate": 7,
         "finetune": 8, "predict": 1, "tune": 1,
     }  # fmt: skip
     assert {"bits_per_byte", "compression", "samples"} <= set(foundling.Run(reader / "runs" / "mine").summary)

@@ -2,9 +2,10 @@
 
 Suites: task (examples, by a fine-tuned model's own metrics with 95 % intervals; the default for such a model),
 perplexity (of text, by source; the default for others), pseudo-perplexity (of models that read both sides),
-minimal-pairs (which of two sentences is more likely, BLiMP's format). Settings of the suite are given as key=value; of
+pretext (what a model of any family was pretrained to do, such as finding masked words, on other text), minimal-pairs
+(which of two sentences is more likely, BLiMP's format). Settings of the suite are given as key=value; of
 perplexity: row_length, context, split, format, text_field; of pseudo-perplexity: row_length, tokens, split; of
-minimal-pairs: by, limit; of task: format, bad_rows.
+pretext: objective, row_length, tokens, split; of minimal-pairs: by, limit; of task: format, bad_rows.
 
 With --compare a second model answers the same data, and each difference is told from noise by a paired bootstrap.
 
@@ -74,7 +75,7 @@ def evaluate(
     _check(data, json, baseline, baseline_data or [], order, compare)
     models, given = _models(model, settings or [], compare)
     kind = suite or _fitting(models[0])
-    built = _config(kind, given).build()
+    built = _config(kind, given, models[0]).build()
     if compare and not built.comparable:
         raise UserError(
             "--compare must be of a suite that measures examples one by one: task, minimal-pairs",
@@ -149,13 +150,16 @@ def _fitting(model: Path) -> str:
     return "task" if is_task_folder(find_model_dir(model)) else "perplexity"
 
 
-def _config(suite: str, settings: list[str]) -> Any:
-    from foundling.core.config import override, validate
+def _config(suite: str, settings: list[str], model: Path) -> Any:
+    """A suite's settings; of pretext the run's own objective, unless they say otherwise."""
+    from foundling.core.config import override, read_yaml, validate
     from foundling.core.registry import load_part
     from foundling.evaluation.suites.base import FOLDER
 
     kind = suite.replace("-", "_")
-    return validate(load_part(FOLDER, kind).Config, {"kind": kind, **override({}, settings)}, suite)
+    recipe = model / "recipe.yaml"
+    known = {"objective": read_yaml(recipe).get("objective")} if kind == "pretext" and recipe.is_file() else {}
+    return validate(load_part(FOLDER, kind).Config, {"kind": kind, **override(known, settings)}, suite)
 
 
 def _subject(path: Path, lm: Any, suite: str, baseline: Any) -> "Subject":
@@ -176,7 +180,10 @@ def _subject(path: Path, lm: Any, suite: str, baseline: Any) -> "Subject":
     except UserError as error:
         logger.warning("whether the texts were trained on is not known: %s", error)
         streams = []
-    return Subject(lm.model, lm.tokenizer, lm.config.max_positions, scorer, reads_on, baseline, lm.task, streams)
+    return Subject(
+        lm.model, lm.tokenizer, lm.config.max_positions, scorer, reads_on, baseline, lm.task, streams,
+        lm.config.objectives,
+    )  # fmt: skip
 
 
 def _show(report: "Report") -> None:

@@ -40,6 +40,8 @@ class Subject:
     """What the model was fine-tuned for."""
     trained_on: Sequence[TokenStream] = ()
     """The run's training text, where its folder still has it."""
+    objectives: Sequence[str] = ()
+    """What the model's family can be trained by, its own first; none where it has a task's head."""
 
     def need_scorer(self) -> TextScorer:
         if self.scorer is None:

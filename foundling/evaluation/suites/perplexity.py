@@ -52,8 +52,7 @@ class PerplexitySuite:
             raise UserError(
                 "perplexity is of a model that predicts text in order",
                 got="one that reads both sides of a token, or a source",
-                do="of bert and xlnet use --suite pseudo-perplexity or --suite minimal-pairs; what others learnt is in "
-                "their run's summary.json",
+                do="of bert and xlnet use --suite pseudo-perplexity or --suite minimal-pairs, of any --suite pretext",
             )
         row_length = self.config.row_length or min(subject.max_positions, _LONGEST_ROW)
         if row_length > subject.max_positions:
