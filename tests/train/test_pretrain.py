@@ -192,7 +192,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tiny_recipe: Make, monk
         step_before(training)
 
     monkeypatch.setattr(loop, "training_step", poisoned)
-    with pytest.raises(UserError, match=r"step 6 was not taken; got loss nan.*in sample .*documents") as caught:
+    with pytest.raises(UserError, match=r"step 6 was not taken; got loss nan.*in sample .*document") as caught:
         pretrain(tiny_recipe())
     assert "samples" not in str(caught.value)
     folder = tiny_recipe().folder
