@@ -5,8 +5,7 @@
 benchmarks/peers/_hf.py says what the contenders are and what they read. The rate rises over the first tenth of the
 steps, 100 at most, and falls linearly to nothing at the last; weight decay 0.1. After each sixth of the steps it prints
 a line of JSON: `step`, `tokens`, `train_s` (compilation included, scoring left out) and `bits_per_byte` of
-`valid.jsonl`, in the rows and over the bytes that ours is scored by, in the
-precision that it trains in.
+`valid.jsonl`, in the rows and over the bytes that ours is scored by, in the precision that it trains in.
 """
 
 import argparse
