@@ -22,7 +22,7 @@ def parity(make: Callable[[str], Training], *, bf16: bool) -> dict[str, float]:
     ours = make("fp32")
     batch = micro_batches(ours)[0]
     scale = Scale(1 / batch.num_targets, 1 / batch.num_rows)
-    loss = torch.stack(list(ours.trainee(batch, scale).values())).sum()
+    loss = torch.stack(list(ours.trainee(batch, scale).parts.values())).sum()
     loss.backward()
     gradients = {slot.name: slot.gradient.clone() for slot in ours.optimizer.slots}
     with tempfile.TemporaryDirectory() as folder:
@@ -45,6 +45,6 @@ def parity(make: Callable[[str], Training], *, bf16: bool) -> dict[str, float]:
     gradients["embedding.weight"][0] = unread[0]  # transformers leaves the padding token's embedding untrained
     losses = {"loss": loss}
     if bf16:
-        losses["bf16 loss"] = torch.stack(list(make("bf16").trainee(batch, scale).values())).sum()
+        losses["bf16 loss"] = torch.stack(list(make("bf16").trainee(batch, scale).parts.values())).sum()
     worst = worst_gradient(Format().weights(ours.model.config), gradients, peer)
     return apart(losses, peer_loss) | worst

@@ -21,7 +21,7 @@ def parity(make: Callable[[str], Training], *, bf16: bool) -> dict[str, float]:
     ours = make("fp32")
     batch = micro_batches(ours)[0]
     scale = Scale(1 / batch.num_targets, 1 / batch.num_rows)
-    loss = ours.trainee(batch, scale)["causal"]
+    loss = ours.trainee(batch, scale).parts["causal"]
     loss.backward()
     gradients = {slot.name: slot.gradient.clone() for slot in ours.optimizer.slots}
     with tempfile.TemporaryDirectory() as folder:
@@ -34,6 +34,6 @@ def parity(make: Callable[[str], Training], *, bf16: bool) -> dict[str, float]:
     peer_loss.backward()
     losses = {"loss": loss}
     if bf16:
-        losses["bf16 loss"] = make("bf16").trainee(batch, scale)["causal"]
+        losses["bf16 loss"] = make("bf16").trainee(batch, scale).parts["causal"]
     worst = worst_gradient(Format().weights(ours.model.config), gradients, peer)
     return apart(losses, peer_loss) | worst

@@ -23,7 +23,7 @@ def parity(make: Callable[[str], Training], *, bf16: bool) -> dict[str, float]:
     assert batch.ranks_N is not None
     assert batch.target_index_M is not None
     scale = Scale(1 / batch.num_targets, 1 / batch.num_rows)
-    loss = ours.trainee(batch, scale)["permutation"]
+    loss = ours.trainee(batch, scale).parts["permutation"]
     loss.backward()
     gradients = {slot.name: slot.gradient.clone() for slot in ours.optimizer.slots}
     with tempfile.TemporaryDirectory() as folder:
@@ -44,6 +44,6 @@ def parity(make: Callable[[str], Training], *, bf16: bool) -> dict[str, float]:
     peer_loss.backward()
     losses = {"loss": loss}
     if bf16:
-        losses["bf16 loss"] = make("bf16").trainee(batch, scale)["permutation"]
+        losses["bf16 loss"] = make("bf16").trainee(batch, scale).parts["permutation"]
     worst = worst_gradient(Format().weights(ours.model.config), gradients, peer)
     return apart(losses, peer_loss) | worst

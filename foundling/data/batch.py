@@ -85,6 +85,20 @@ class Batch:
     def num_rows(self) -> int:
         return self.bounds_R1.shape[0] - 1
 
+    def losses_by_source(self, losses: Tensor, num_sources: int) -> Tensor:
+        """Sum and number of an objective's losses by the source of their rows, fp64 [num_sources, 2]."""
+        sources = torch.tensor(self.sources_R)[self.rows_of_losses(len(losses))].to(losses.device)
+        totals = losses.new_zeros(num_sources, 2, dtype=torch.float64)
+        return totals.index_add_(0, sources, torch.stack([losses.double(), torch.ones_like(losses).double()], 1))
+
+    def rows_of_losses(self, number: int) -> Tensor:
+        """The row that each of an objective's losses is of, int64 [number], on the CPU: one a row, one a target's
+        place, or one a token."""
+        if number == self.num_rows:
+            return torch.arange(number)
+        places = torch.arange(number) if self.target_index_M is None else self.target_index_M.cpu()
+        return torch.searchsorted(self.bounds_R1[1:].long().cpu(), places, right=True)
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""
         moved: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -20,6 +20,15 @@ class Scale:
     """Usually 1 / targets of the whole step."""
     per_row: float
     """Usually 1 / rows of the whole step: for a loss that every row has once."""
+
+
+class Losses(NamedTuple):
+    """What a batch is trained by."""
+
+    parts: dict[str, Tensor]
+    """By name, each summed over the batch and scaled: differentiable fp32 scalars, whose sum is what is minimised."""
+    each: Tensor
+    """The first part before it is summed and scaled: of each target [M], or of each row [R]; fp32, without gradient."""
 
 
 class Objective(Protocol):
@@ -48,9 +57,8 @@ class Objective(Protocol):
         """Rows to a batch. The same rows give the same batch: any randomness comes from the samples' numbers."""
         ...
 
-    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
-        """The parts of the loss by name, each summed over the batch and scaled: differentiable fp32 scalars, whose
-        sum is what is minimised."""
+    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> Losses:
+        """The batch's loss, with gradients. compiled: whether inner kernels are."""
         ...
 
     def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:

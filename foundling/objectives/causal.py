@@ -23,7 +23,7 @@ from foundling.data.order import Weights
 from foundling.data.prefix import PrefixRow, PrefixRows
 from foundling.data.rows import Row, Rows, Samples, Stream
 from foundling.models.base import Model
-from foundling.objectives.base import Scale
+from foundling.objectives.base import Losses, Scale
 from foundling.optim.losses.base import PLAIN, Shape, shape_of
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
 from foundling.tokenizers.base import Tokenizer
@@ -108,9 +108,9 @@ class Causal:
             prefix_R=prefix_R.to(torch.int32),
         )
 
-    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
+    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> Losses:
         out = model(batch)
-        loss = linear_cross_entropy(
+        loss, losses_M = linear_cross_entropy(
             out.hidden_MD,
             out.head_weight_VD,
             batch.targets_M,
@@ -119,7 +119,7 @@ class Causal:
             out.head_bias_V,
             self._shape,
         )
-        return {"causal": loss}
+        return Losses({"causal": loss}, losses_M)
 
     def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         out = model(batch)

@@ -26,7 +26,7 @@ from foundling.data.factorized import Factorization, FactorizedRow, FactorizedRo
 from foundling.data.order import Weights
 from foundling.data.rows import Row, Stream
 from foundling.models.base import Model
-from foundling.objectives.base import Scale
+from foundling.objectives.base import Losses, Scale
 from foundling.optim.losses.base import shape_of
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
 from foundling.tokenizers.base import Tokenizer
@@ -86,9 +86,9 @@ class Permutation:
         assert len(found) == len(rows), "rows come from `samples`"
         return self._batch([row.tokens for row in found], [_ranks_of(row) for row in found], found)
 
-    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
+    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> Losses:
         out = model(batch)
-        loss = linear_cross_entropy(
+        loss, losses_M = linear_cross_entropy(
             out.hidden_MD,
             out.head_weight_VD,
             batch.targets_M,
@@ -97,7 +97,7 @@ class Permutation:
             out.head_bias_V,
             self._shape,
         )
-        return {"permutation": loss}
+        return Losses({"permutation": loss}, losses_M)
 
     def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         out = model(batch)

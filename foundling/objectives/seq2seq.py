@@ -19,7 +19,7 @@ from foundling.data.order import Weights
 from foundling.data.rows import Row, Stream
 from foundling.data.spans import CutRows, SourceRow, Spans
 from foundling.models.base import Model
-from foundling.objectives.base import Scale
+from foundling.objectives.base import Losses, Scale
 from foundling.optim.losses.base import shape_of
 from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
 from foundling.tokenizers.base import Tokenizer
@@ -140,9 +140,9 @@ class Seq2Seq:
             max_source_length=max_source_length,
         )
 
-    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
+    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> Losses:
         out = model(batch)
-        loss = linear_cross_entropy(
+        loss, losses_M = linear_cross_entropy(
             out.hidden_MD,
             out.head_weight_VD,
             batch.targets_M,
@@ -151,7 +151,7 @@ class Seq2Seq:
             out.head_bias_V,
             self._shape,
         )
-        return {"seq2seq": loss}
+        return Losses({"seq2seq": loss}, losses_M)
 
     def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         out = model(batch)

@@ -26,7 +26,7 @@ from foundling.data.order import Weights
 from foundling.data.pairs import generator
 from foundling.data.rows import Row, Samples, Stream
 from foundling.models.base import Model
-from foundling.objectives.base import Scale
+from foundling.objectives.base import Losses, Scale
 from foundling.optim.losses.negative_sampling import negative_sampling, sampled_logits
 from foundling.tokenizers.base import Tokenizer
 
@@ -132,11 +132,11 @@ class Word2Vec:
         near = Nearby(places_P[near.centers_M], places_P[near.contexts_C])
         return near.bags() if self._config.mode == "cbow" else near
 
-    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
+    def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> Losses:
         out = model(batch)
         assert batch.negatives_MK is not None
         losses_M = negative_sampling(out.hidden_MD, out.head_weight_VD, batch.targets_M, batch.negatives_MK)
-        return {self._config.mode: losses_M.sum() * scale.per_target}
+        return Losses({self._config.mode: losses_M.sum() * scale.per_target}, losses_M.detach())
 
     def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         """`above_noise`: share of its noise words that a target is held more likely than; 0.5 is chance."""

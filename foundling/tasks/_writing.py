@@ -22,7 +22,7 @@ from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.data.rows import Row
 from foundling.decoding.beam import beam_search
-from foundling.objectives.base import Scale
+from foundling.objectives.base import Losses, Scale
 from foundling.objectives.seq2seq import Seq2Seq, end_id
 from foundling.tasks.base import Facts, RowFault, Task, TaskConfig, answering
 from foundling.tasks.fields import field_of
@@ -155,8 +155,8 @@ class Writing(Task):
         prompts = [row.prompt_tokens for row in rows if isinstance(row, PromptRow)]
         return prompted_batch(rows, prompts, prefix=self.body.prefix)
 
-    def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = self._objective.loss(model, batch, scale, compiled)
+    def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> Losses:
+        found: Losses = self._objective.loss(model, batch, scale, compiled)
         return found
 
     def scores(self, model: Any, batch: Batch) -> dict[str, Tensor]:

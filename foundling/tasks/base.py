@@ -24,7 +24,7 @@ from foundling.data.batch import Batch
 from foundling.data.rows import Row
 from foundling.heads.base import HeadConfig
 from foundling.models.base import family_of
-from foundling.objectives.base import Scale
+from foundling.objectives.base import Losses, Scale
 from foundling.tasks.fields import NamedFields
 from foundling.tasks.files import Examples, RowFault, examples_of, read_records
 from foundling.tasks.frame import Frame
@@ -167,7 +167,7 @@ class Task(ABC):
     def collate(self, rows: Sequence[Row]) -> Batch: ...
 
     @abstractmethod
-    def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]: ...
+    def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> Losses: ...
 
     @abstractmethod
     def scores(self, model: Any, batch: Batch) -> dict[str, Tensor]: ...
@@ -219,10 +219,10 @@ class HeadTask(Task):
     def collate(self, rows: Sequence[Row]) -> Batch:
         return pack(rows)
 
-    def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
+    def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> Losses:
         losses = self.losses(model(batch), batch)
         factor = scale.per_row if self.loss_of_rows else scale.per_target
-        return {self.config.kind: losses.sum() * factor}
+        return Losses({self.config.kind: losses.sum() * factor}, losses.detach())
 
     def scores(self, model: Any, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():

@@ -24,7 +24,7 @@ from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.data.rows import Row
 from foundling.decoding.beam import beam_search
-from foundling.objectives.base import Scale
+from foundling.objectives.base import Losses, Scale
 from foundling.tasks.base import TOKENS_AT_ONCE, Facts, Measured, RowFault, Task, TaskConfig, answering
 from foundling.tasks.fields import field_of, has_field
 from foundling.tasks.overlap import tell_overlap
@@ -245,8 +245,8 @@ class Dialogue(Task):
             sources_R=tuple(row.source for row in found),
         )
 
-    def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = self._objective.loss(model, batch, scale, compiled)
+    def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> Losses:
+        found: Losses = self._objective.loss(model, batch, scale, compiled)
         return found
 
     def scores(self, model: Any, batch: Batch) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from foundling.core.registry import load_part
 from foundling.core.units import Count
 from foundling.data.batch import Batch
 from foundling.heads.base import HeadConfig
-from foundling.objectives.base import Scale
+from foundling.objectives.base import Losses, Scale
 from foundling.optim.losses import crf
 from foundling.optim.losses.base import ClassLossConfig
 from foundling.optim.losses.crf import Transitions
@@ -270,8 +270,9 @@ class Ner(HeadTask):
         losses_M: Tensor = self._loss.of_logits(logits, batch.targets_M)
         return losses_M
 
-    def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> dict[str, Tensor]:
-        return {self.config.kind: self._losses(model, batch).sum() * scale.per_target}
+    def loss(self, model: Any, batch: Batch, scale: Scale, compiled: bool) -> Losses:
+        losses_M = self._losses(model, batch)
+        return Losses({self.config.kind: losses_M.sum() * scale.per_target}, losses_M.detach())
 
     def scores(self, model: Any, batch: Batch) -> dict[str, Tensor]:
         with torch.no_grad():

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import torch
 
 from foundling.core.errors import UserError
 from foundling.core.log import logger
@@ -130,7 +129,7 @@ def _rows_behind(training: Training, batches: Sequence[Batch]) -> list[tuple[flo
     with training.trainee.scoring():
         for batch in batches:
             losses = training.trainee(batch.to(training.world.device), None)["loss"].double().cpu().numpy()
-            rows = _rows_of_losses(batch, len(losses))
+            rows = batch.rows_of_losses(len(losses)).numpy()
             found += [(losses[rows == row].mean(), batch.samples_R[row]) for row in np.unique(rows)]
     everywhere = [pair for pairs in training.world.gather(found) for pair in pairs]
     bad = [pair for pair in everywhere if not math.isfinite(pair[0])]
@@ -138,14 +137,6 @@ def _rows_behind(training: Training, batches: Sequence[Batch]) -> list[tuple[flo
     names = [f"sample {s} ({training.data.name_of(samples[s])})" for _, s in worst[:_MOST_NAMED]]
     names += [""] * (len(worst) - len(names))
     return [(float(loss), name) for (loss, _), name in zip(worst, names, strict=True)]
-
-
-def _rows_of_losses(batch: Batch, num_losses: int) -> np.ndarray:
-    """The row that each of an objective's losses is of: one a row, one a place that the head reads, or one a token."""
-    if num_losses == batch.num_rows:
-        return np.arange(num_losses)
-    places = torch.arange(num_losses) if batch.target_index_M is None else batch.target_index_M
-    return torch.searchsorted(batch.bounds_R1[1:].long(), places, right=True).numpy()
 
 
 def _named(rows: Sequence[tuple[float, str]]) -> str:

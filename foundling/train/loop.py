@@ -64,13 +64,17 @@ def training_step(training: Training) -> Action | None:
         raise UserError(f"each batch must hold a target; step {training.step} has none", got=_where(training))
     scale = Scale(world.data_size / num_targets, world.data_size / num_rows)
     totals: dict[str, torch.Tensor] = {}
+    by_source = torch.zeros(num_sources, 2, dtype=torch.float64, device=world.device)
     for batch in batches:
-        parts = training.trainee(batch.to(world.device), scale)
+        parts, each = training.trainee(batch.to(world.device), scale)
         torch.stack(list(parts.values())).sum().backward()
         training.optimizer.collect()
         for name, part in parts.items():
             totals[name] = totals.get(name, torch.zeros_like(part)) + part.detach() / world.data_size
-    losses = dict(zip(totals, world.sum(torch.stack(list(totals.values()))).tolist(), strict=True))
+        if num_sources > 1:
+            by_source += batch.losses_by_source(each, num_sources)
+    summed = world.sum(torch.cat([torch.stack(list(totals.values())).double(), by_source.flatten()])).cpu()
+    losses = dict(zip(totals, summed[: len(totals)].tolist(), strict=True))
     loss_value = sum(losses.values())
     if training.recipe.train.clip_value is not None:
         training.optimizer.clip_values(training.recipe.train.clip_value)
@@ -87,6 +91,7 @@ def training_step(training: Training) -> Action | None:
     training.optimizer.step(factor, gradient_factor)
     training.step += 1
     training.tokens_by_source = [old + int(n) for old, n in zip(training.tokens_by_source, num_tokens, strict=True)]
+    training.losses_by_source += summed[len(totals) :].view(num_sources, 2)
     training.metrics |= {"loss": loss_value, "gradient_norm": norm, "lr": settings.lr * factor}
     training.loss_parts = losses
     return action

@@ -63,6 +63,7 @@ def write_report(folder: Path) -> Path:
         x="tokens seen",
         samples=run.summary.get("samples", []),
         sources=_sources(run),
+        losses=_losses(run),
         scores=run.summary.get("perplexity", {}),
         **incidents(run.metrics),
         inputs=run.manifest["inputs"],
@@ -162,6 +163,21 @@ def _charts(run: _Folder) -> list[dict[str, Any]]:
         drawn = [Line(points)] if name == "train/lr" else both(points)
         found.append(chart(title, unit, drawn, shown(points, form), x="tokens", from_zero=zero))
     return [one for one in found if one is not None]
+
+
+def _losses(run: _Folder) -> list[dict[str, Any]]:
+    """A row a source that is mixed: its tokens and its last losses; empty where there is one source."""
+    prefix = "train/tokens/"
+    names = dict.fromkeys(key.removeprefix(prefix) for line in run.metrics for key in line if key.startswith(prefix))
+    return [
+        {
+            "name": name,
+            "tokens": run.last(prefix + name),
+            "train": run.last(f"train/loss/{name}"),
+            "valid": run.last(f"valid/loss/{name}"),
+        }
+        for name in names
+    ]
 
 
 def _sources(run: _Folder) -> list[dict[str, Any]]:

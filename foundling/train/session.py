@@ -36,8 +36,9 @@ _FREE_ON_RESUME = (
 _BOUND_ON_RESUME = ("evaluate.metric", "evaluate.examples")
 """But for these, by which the weights that are kept were chosen."""
 
-_TRAINING = 3
-"""Raised wherever the same recipe and data come to learn something else than before: then no run is gone on with."""
+_TRAINING = 4
+"""Raised wherever the same recipe and data come to learn something else than before, or a checkpoint to hold something
+else: then no run is gone on with."""
 
 
 class Kind(Protocol):

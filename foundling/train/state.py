@@ -32,8 +32,8 @@ class Trainee(nn.Module):
         self.model = model
         self._objective, self._compiled = objective, compiled
 
-    def forward(self, batch: Batch, scale: Scale | None) -> dict[str, Tensor]:
-        """The loss's parts, scaled, with gradients; with scale None the objective's scores, for evaluation."""
+    def forward(self, batch: Batch, scale: Scale | None) -> Any:
+        """The objective's `Losses`, with gradients; with scale None its scores, for evaluation."""
         if scale is None:
             return self._objective.scores(self.model, batch)  # type: ignore[arg-type]
         return self._objective.loss(self.model, batch, scale, self._compiled)  # type: ignore[arg-type]
@@ -85,6 +85,9 @@ class Training:
     step: int = 0
     tokens_by_source: list[int] = field(default_factory=list)
     """Tokens of each source trained on so far, over all processes."""
+    losses_by_source: Tensor = field(init=False)
+    """Sum and number of the losses of each source in the steps since they were last told, fp64 [sources, 2] on the
+    CPU; zeros where there is one source."""
     guard: Guard = field(default_factory=lambda: Guard([]))
     clock: Clock = field(default_factory=Clock)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -105,6 +108,7 @@ class Training:
     def __post_init__(self) -> None:
         self.rests_at = self.rests_at or self.settings.total_steps
         self.tokens_by_source = self.tokens_by_source or [0] * len(self.data.names)
+        self.losses_by_source = torch.zeros(len(self.data.names), 2, dtype=torch.float64)
         self.guard.passed_over = self.guard.passed_over or [0] * len(self.settings.stretches)
 
     @property
@@ -154,6 +158,7 @@ def save_checkpoint(training: Training, identity: dict[str, Any]) -> Path:
         "step": training.step,
         "optimizer_steps": training.optimizer.steps,
         "tokens_by_source": training.tokens_by_source,
+        "losses_by_source": training.losses_by_source.tolist(),
         "seconds": training.clock.seconds(),
         "settings": training.settings.as_json(),
         "best": None if (best := training.best) is None else [best.step, best.value, best.misses],
@@ -179,6 +184,7 @@ def load_checkpoint(training: Training, folder: Path, state: dict[str, Any]) -> 
     training.optimizer.refresh_copies()
     training.optimizer.steps = state["optimizer_steps"]
     training.step, training.tokens_by_source = state["step"], state["tokens_by_source"]
+    training.losses_by_source = torch.tensor(state["losses_by_source"], dtype=torch.float64)
     training.clock = Clock(state["seconds"])
     training.guard, training.num_records = Guard(**state["guard"]), state["records"]
     training.metrics = state["metrics"]

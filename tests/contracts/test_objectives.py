@@ -59,7 +59,7 @@ def some_rows(objective: Objective, number: int = 6) -> list[Row]:
 
 
 def total(objective: Objective, net: Any, batch: Batch, per_target: float, per_row: float) -> Tensor:
-    parts = objective.loss(net, batch, Scale(per_target, per_row), False)
+    parts = objective.loss(net, batch, Scale(per_target, per_row), False).parts
     assert all(part.shape == () and part.dtype == torch.float32 for part in parts.values())
     return torch.stack(list(parts.values())).sum()
 
@@ -120,6 +120,9 @@ def test_scores_are_the_losses_of_the_targets(objective: Objective, net: Any) ->
         assert values.ndim == 1
         assert not values.requires_grad
     assert total(objective, net, batch, 1.0, 0.0).item() == pytest.approx(losses.sum().item(), rel=1e-6)
+    each = objective.loss(net, batch, Scale(3.0, 5.0), False).each
+    assert not each.requires_grad
+    torch.testing.assert_close(each, losses, atol=1e-5, rtol=1e-5)
 
 
 def test_scaled_parts_add_up_to_the_whole(objective: Objective, net: Any) -> None:
@@ -148,8 +151,9 @@ def test_the_loss_of_tokens_has_the_shape_that_is_asked_for(kind: str) -> None:
     logits_MV = F.linear(out.hidden_MD, out.head_weight_VD, out.head_bias_V)
     smoothed = F.cross_entropy(logits_MV, batch.targets_M, label_smoothing=0.3, reduction="sum")
     wanted = 0.5 * (smoothed + 0.1 * logits_MV.logsumexp(-1).square().sum())
-    found = objective.loss(model, batch, Scale(0.5, 1.0), False)
+    found, each = objective.loss(model, batch, Scale(0.5, 1.0), False)
     assert list(found) == [kind]
+    assert each.sum().item() == pytest.approx(2 * wanted.item(), rel=1e-5), "as it is trained, not as it is told"
     torch.testing.assert_close(found[kind], wanted, atol=0, rtol=1e-5)
     for one, two in zip(gradients(model, found[kind]), gradients(model, wanted), strict=True):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)

@@ -59,7 +59,7 @@ def test_the_loss_is_that_of_whole_sequences_and_reaches_every_parameter() -> No
     allowed_CC = torch.tensor([[True, True, False], [True, True, True], [True, True, True]])
     expected = both_CC[allowed_CC].logsumexp(0) - both_CC[0, 1]
     torch.testing.assert_close(alone[2].sum(), expected)
-    task.loss(model, task.collate(rows), Scale(1 / 6, 1 / 3), compiled=False)["ner"].backward()
+    task.loss(model, task.collate(rows), Scale(1 / 6, 1 / 3), compiled=False).parts["ner"].backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
     head = model.head

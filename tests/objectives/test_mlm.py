@@ -316,7 +316,7 @@ def test_packed_is_unpacked_is_padded() -> None:
 
     def run(batches: list[Batch]) -> tuple[float, list[torch.Tensor]]:
         model.zero_grad()
-        total = torch.stack([part for b in batches for part in mlm.loss(model, b, scale, False).values()]).sum()
+        total = torch.stack([part for b in batches for part in mlm.loss(model, b, scale, False).parts.values()]).sum()
         total.backward()
         return total.item(), [p.grad.clone() for p in model.parameters()]
 

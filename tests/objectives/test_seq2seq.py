@@ -83,8 +83,8 @@ def test_pairs_together_are_pairs_alone() -> None:
     made, model = objective(), tiny_model("seq2seq", 50)
     rows = [made.pair(0, [7, 8, 9], [10]), made.pair(1, [6], [11, 12]), made.pair(2, [6, 5], [13])]
     scale = Scale(1.0, 1.0)
-    together = made.loss(model, made.collate(rows), scale, False)["seq2seq"]
-    alone = [made.loss(model, made.collate([row]), scale, False)["seq2seq"] for row in rows]
+    together = made.loss(model, made.collate(rows), scale, False).parts["seq2seq"]
+    alone = [made.loss(model, made.collate([row]), scale, False).parts["seq2seq"] for row in rows]
     torch.testing.assert_close(together, torch.stack(alone).sum())
     gradients = [torch.autograd.grad(loss, list(model.parameters())) for loss in (together, sum(alone))]
     for one, two in zip(*gradients, strict=True):

@@ -152,7 +152,7 @@ def test_loss_and_gradients_are_those_of_the_formula(mode: str) -> None:
         for i in read:
             d_words[i] += d_hidden / len(read)
         assert losses[m].item() == pytest.approx(loss, rel=1e-5)
-    (part,) = objective.loss(net, batch, Scale(1.0, 1.0), False).values()
+    (part,) = objective.loss(net, batch, Scale(1.0, 1.0), False).parts.values()
     part.backward()
     np.testing.assert_allclose(net.embedding.weight.grad, d_words, atol=1e-5)
     np.testing.assert_allclose(net.context.weight.grad, d_contexts, atol=1e-5)
@@ -176,7 +176,7 @@ def test_words_of_one_topic_become_neighbours(mode: str) -> None:
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
     for step in range(60):
         batch = objective.collate([samples[8 * step + i] for i in range(8)])
-        (part,) = objective.loss(net, batch, Scale(1 / batch.num_targets, 1.0), False).values()
+        (part,) = objective.loss(net, batch, Scale(1 / batch.num_targets, 1.0), False).parts.values()
         optimizer.zero_grad()
         part.backward()
         optimizer.step()

@@ -32,20 +32,23 @@ SHAPES = [
 
 
 def plainly(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, shape: Shape) -> torch.Tensor:
-    """The loss as it is written in the papers, summed."""
+    """The loss of each target as it is written in the papers."""
     logits = hidden @ weight.T
     losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=shape.smoothing)
     if shape.gamma:
         losses = (1 - logits.softmax(-1)[range(M), targets]) ** shape.gamma * losses
-    return (losses + shape.z * logits.logsumexp(-1) ** 2).sum()
+    return losses + shape.z * logits.logsumexp(-1) ** 2
 
 
 def assert_same(compiled: bool, atol: float = 1e-6, shape: Shape = PLAIN) -> None:
     hidden, weight, targets = inputs()
     scale = 1 / 17
-    found = linear_cross_entropy(hidden, weight, targets, scale, compiled, shape=shape)
-    wanted = plainly(hidden, weight, targets, shape) * scale
-    assert found.dtype == torch.float32
+    found, each = linear_cross_entropy(hidden, weight, targets, scale, compiled, shape=shape)
+    wanted_M = plainly(hidden, weight, targets, shape)
+    wanted = wanted_M.sum() * scale
+    assert found.dtype == each.dtype == torch.float32
+    assert not each.requires_grad
+    torch.testing.assert_close(each, wanted_M.detach(), atol=atol, rtol=1e-5)
     torch.testing.assert_close(found, wanted, atol=atol, rtol=1e-6)
     ours = torch.autograd.grad(3 * found, (hidden, weight))
     theirs = torch.autograd.grad(3 * wanted, (hidden, weight))
@@ -112,7 +115,7 @@ def test_native_kernel_is_torch_s(dtype: torch.dtype, with_bias: bool, shape: Sh
 def test_native_kernel_hides_nothing(poison: float) -> None:
     logits = torch.zeros(2, 50)
     logits[1, 33] = poison
-    assert module._to_gradient_natively_(logits, None, torch.tensor([[3], [4]]), 1.0, PLAIN).isnan()
+    assert module._to_gradient_natively_(logits, None, torch.tensor([[3], [4]]), 1.0, PLAIN)[1].isnan()
     assert logits[1].isnan().all()
     assert logits[0].isfinite().all()
 
@@ -120,7 +123,7 @@ def test_native_kernel_hides_nothing(poison: float) -> None:
 def test_nothing_smoothed_and_nothing_focused_is_cross_entropy() -> None:
     hidden, weight, targets = inputs()
     found = [
-        linear_cross_entropy(hidden, weight, targets, 1.0, False, shape=shape)
+        linear_cross_entropy(hidden, weight, targets, 1.0, False, shape=shape)[0]
         for shape in (PLAIN, LabelSmoothing(smoothing=0).shape, Focal(gamma=0).shape, CrossEntropy().shape)
     ]
     assert all(torch.equal(one, found[0]) for one in found)
@@ -130,7 +133,7 @@ def test_nothing_smoothed_and_nothing_focused_is_cross_entropy() -> None:
 def test_bf16_is_as_close_as_bf16_is(per_buffer: int, per_chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     cut(monkeypatch, per_buffer, per_chunk, bytes_each=2)
     hidden, weight, targets = inputs(torch.bfloat16)
-    found = linear_cross_entropy(hidden, weight, targets, 1 / M, False)
+    found, _ = linear_cross_entropy(hidden, weight, targets, 1 / M, False)
     exact_hidden, exact_weight = (x.detach().double().requires_grad_() for x in (hidden, weight))
     wanted = F.cross_entropy(exact_hidden @ exact_weight.T, targets)
     assert found.item() == pytest.approx(wanted.item(), rel=1e-2)
@@ -143,14 +146,14 @@ def test_bf16_is_as_close_as_bf16_is(per_buffer: int, per_chunk: int, monkeypatc
 
 def test_large_logits_do_not_overflow() -> None:
     hidden, weight = torch.full((2, 1), 300.0), torch.tensor([[1.0], [-1.0], [0.5]])
-    loss = linear_cross_entropy(hidden, weight, torch.tensor([0, 1]), 1.0, False)
+    loss, _ = linear_cross_entropy(hidden, weight, torch.tensor([0, 1]), 1.0, False)
     assert loss.item() == pytest.approx(600.0)
 
 
 def test_no_targets_are_a_loss_and_gradients_of_zero() -> None:
     hidden, weight, targets = inputs()
     none = hidden[:0]
-    loss = linear_cross_entropy(none, weight, targets[:0], 1.0, False)
+    loss, _ = linear_cross_entropy(none, weight, targets[:0], 1.0, False)
     assert loss.item() == 0.0
     to_hidden, to_weight = torch.autograd.grad(loss, (hidden, weight))
     assert to_hidden.eq(0).all()
@@ -173,7 +176,7 @@ def test_the_numbers_are_right_by_finite_differences() -> None:
     hidden = torch.randn(3, 4, generator=generator, dtype=torch.float64).requires_grad_()
     weight = torch.randn(5, 4, generator=generator, dtype=torch.float64).requires_grad_()
     targets = torch.tensor([1, 4, 0])
-    found = torch.autograd.grad(linear_cross_entropy(hidden, weight, targets, 1.0, False), (hidden, weight))
+    found = torch.autograd.grad(linear_cross_entropy(hidden, weight, targets, 1.0, False)[0], (hidden, weight))
     for tensor, gradient in zip((hidden, weight), found, strict=True):
         step = torch.zeros_like(tensor)
         step[0, 1] = 1e-5

@@ -59,7 +59,7 @@ def same_as_one_process(world: World, degree: int) -> None:
         optimizer = Optimizer(net.named_parameters(), AdamWConfig(), 1e-3, compiled=False)
         rows = batch(world.data_rank, world.data_size)
         total = world.data_size * rows.num_targets
-        value = wrapped(rows, Scale(world.data_size / total, 1.0))["causal"]
+        value = wrapped(rows, Scale(world.data_size / total, 1.0)).parts["causal"]
         value.backward()
         optimizer.collect()
         value = world.sum(value.detach() / world.data_size).item()
@@ -96,10 +96,10 @@ def steps_are_those_of_one_process(world: World, degree: int) -> None:
             assert {"layers.0.attention.out.weight", "layers.1.mlp.up.weight", "layers.1.mlp.down.weight"} <= swapped
         rows, all_rows = batch(world.data_rank, world.data_size), batch()
         for _ in range(2):
-            wrapped(rows, Scale(world.data_size / all_rows.num_targets, 1.0))["causal"].backward()
+            wrapped(rows, Scale(world.data_size / all_rows.num_targets, 1.0)).parts["causal"].backward()
             ours.collect()
             ours.step(1.0, 0.5)
-            Causal().loss(alone, all_rows, Scale(1 / all_rows.num_targets, 1.0), False)["causal"].backward()
+            Causal().loss(alone, all_rows, Scale(1 / all_rows.num_targets, 1.0), False).parts["causal"].backward()
             theirs.step(1.0, 0.5)
         wanted = theirs.tensors()
         assert ours.tensors().keys() == wanted.keys()

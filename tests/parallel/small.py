@@ -37,7 +37,7 @@ def reference(variant: str) -> tuple[float, float, dict[str, Tensor], dict[str, 
     """Loss, gradient norm, gradients and weights of one process."""
     net, rows = model(variant), batch()
     net.initialize(torch.Generator().manual_seed(0))
-    loss = Causal().loss(net, rows, Scale(1 / rows.num_targets, 1 / rows.num_rows), False)["causal"]
+    loss = Causal().loss(net, rows, Scale(1 / rows.num_targets, 1 / rows.num_rows), False).parts["causal"]
     loss.backward()
     gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
     norm = torch.cat([g.flatten() for g in gradients.values()]).double().norm().item()

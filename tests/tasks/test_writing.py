@@ -86,7 +86,7 @@ def test_the_loss_reads_the_target_alone(prefix: bool) -> None:
     made = Config(train=("x",), prompt=PROMPT).build(tiny_tokenizer(), model.config, {})
     batch = made.collate(rows)
     assert batch.targets_M.tolist() == [10, 11, END, 14, END]
-    loss = made.loss(model, batch, Scale(1 / batch.num_targets, 1.0), False)["causal"].item()
+    loss = made.loss(model, batch, Scale(1 / batch.num_targets, 1.0), False).parts["causal"].item()
     alone = [made.scores(model, prompted_batch([row], [row.prompt_tokens], prefix=prefix))["loss"] for row in rows]
     assert loss == pytest.approx(torch.cat(alone).mean().item(), rel=1e-5)
     if not prefix:

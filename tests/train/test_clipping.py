@@ -28,7 +28,7 @@ def test_a_step_is_along_the_clipped_gradient(
     batches = loop.micro_batches(training)
     num_targets = sum(batch.num_targets for batch in batches)
     for batch in batches:
-        training.objective.loss(net, batch, Scale(1 / num_targets, 0.0), False)["causal"].backward()
+        training.objective.loss(net, batch, Scale(1 / num_targets, 0.0), False).parts["causal"].backward()
     parameters = list(net.parameters())
     whole = torch.nn.utils.get_total_norm([p.grad for p in parameters])
     assert whole > 2 * NORM

@@ -16,6 +16,7 @@ from foundling.core.errors import UserError
 from foundling.core.files import read_json
 from foundling.data.batch import Batch
 from foundling.data.rows import Row
+from foundling.objectives.base import Losses
 from foundling.train import pretrain as pretrain_module
 from foundling.train.callbacks.metrics import Metrics
 from foundling.train.finetune import finetune
@@ -35,6 +36,10 @@ GUARD = {"train.guard": {"spike": "skip", "non_finite": "skip", "window": 8, "th
 REWIND = {"train.guard": {**GUARD["train.guard"], "spike": "rewind", "non_finite": "rewind"}, "train.log_every": 1}  # type: ignore[dict-item]
 
 
+def scaled(losses: Losses, factor: float) -> Losses:
+    return Losses({name: part * factor for name, part in losses.parts.items()}, losses.each * factor)
+
+
 def poison(monkeypatch: pytest.MonkeyPatch, samples: Sequence[int], factor: float) -> None:
     """A batch that holds one of these samples has its loss multiplied; of the scores only those of these rows."""
     before, met = Trainee.forward, set()
@@ -42,12 +47,12 @@ def poison(monkeypatch: pytest.MonkeyPatch, samples: Sequence[int], factor: floa
     def tokens(batch: Batch, row: int) -> tuple[int, ...]:
         return tuple(batch.tokens_N[batch.bounds_R1[row] : batch.bounds_R1[row + 1]].tolist())
 
-    def forward(self: Trainee, batch: Batch, scale: Any) -> dict[str, torch.Tensor]:
+    def forward(self: Trainee, batch: Batch, scale: Any) -> Any:
         found = before(self, batch, scale)
         if scale is not None:
             bad = [row for row, sample in enumerate(batch.samples_R) if sample in samples]
             met.update(tokens(batch, row) for row in bad)
-            return {name: part * factor if bad else part for name, part in found.items()}
+            return scaled(found, factor) if bad else found
         factors_R = [factor if tokens(batch, row) in met else 1.0 for row in range(batch.num_rows)]
         if len(found["loss"]) == len(batch.tokens_N):
             found["loss"] = found["loss"] * torch.tensor(factors_R).repeat_interleave(batch.bounds_R1.diff())
@@ -154,9 +159,10 @@ def test_a_rewind_across_row_lengths_passes_over_rows_of_both(
     }  # fmt: skip
     before = Trainee.forward
 
-    def forward(self: Trainee, batch: Batch, scale: Any) -> dict[str, torch.Tensor]:
+    def forward(self: Trainee, batch: Batch, scale: Any) -> Any:
         bad = scale is not None and batch.max_row_length > 16 and 9 in batch.samples_R
-        return {name: part * NAN if bad else part for name, part in before(self, batch, scale).items()}
+        found = before(self, batch, scale)
+        return scaled(found, NAN) if bad else found
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainee, "forward", forward)

@@ -10,6 +10,7 @@ import pytest
 from foundling.core.errors import UserError
 from foundling.corpus import build as corpus_build
 from foundling.data.store import TokenStore
+from foundling.train.page import read_lines
 from foundling.train.pretrain import pretrain
 from foundling.train.recipe import Recipe, recipe_from
 from tests.tiny import write_texts
@@ -46,11 +47,18 @@ def mixed(tiny_data: Callable[..., dict[str, Any]], corpora: tuple[Path, Path], 
 
 def test_tokens_and_losses_are_told_by_source(tiny_data: Any, two_corpora: tuple[Path, Path]) -> None:
     recipe = mixed(tiny_data, two_corpora, "run", {})
-    recipe = recipe_from({**recipe.model_dump(mode="json", by_alias=True)})
-    run = pretrain(recipe)
+    data = recipe.model_dump(mode="json", by_alias=True)
+    data["train"]["log_every"] = 1
+    run = pretrain(recipe_from(data))
     counted = last_line(run.folder, "train/tokens")
     assert counted["train/tokens/news"] + counted["train/tokens/books"] == counted["train/tokens"] == 12 * 8 * 32
     assert counted["train/tokens/books"] > 2 * counted["train/tokens/news"]
+    before = {"news": 0, "books": 0}
+    for line in (line for line in read_lines(run.folder / "metrics.jsonl") if "train/loss" in line):
+        seen = {name: line[f"train/tokens/{name}"] for name in before}
+        nats = sum((seen[name] - before[name]) * line.get(f"train/loss/{name}", 0.0) for name in before)
+        assert nats / (8 * 32) == pytest.approx(line["train/loss"], rel=1e-6)
+        before = seen
     scored = last_line(run.folder, "valid/loss")
     parts = [scored["valid/loss/news"], scored["valid/loss/books"]]
     assert min(parts) < scored["valid/loss"] < max(parts)
@@ -83,6 +91,12 @@ def test_a_mixed_run_resumes_to_the_bit(
         pretrain(mixed(tiny_data, two_corpora, "cut", corpus))
     cut = pretrain(mixed(tiny_data, two_corpora, "cut", corpus), resume=True)
     assert_same_bits(whole.folder, cut.folder)
+    told = [
+        [{k: v for k, v in line.items() if k.startswith("train/loss")} for line in read_lines(f / "metrics.jsonl")]
+        for f in (whole.folder, cut.folder)
+    ]
+    assert any("train/loss/news" in line for line in told[0])
+    assert told[0] == told[1], "also of steps between two lines, before and after the break"
 
 
 def test_wrong_mixtures_are_told(tiny_data: Any, two_corpora: tuple[Path, Path]) -> None:

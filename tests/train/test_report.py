@@ -181,6 +181,17 @@ def test_figures_that_are_not_finite_do_not_break_the_curves(tmp_path: Path) -> 
     assert f"<b>{last:.3f}</b><span>training loss" in page, "the last figure that is one"
 
 
+def test_sources_that_are_mixed_have_their_last_losses(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    assert "What is mixed" not in page_of(folder)
+    told = {"tokens/news": 4096, "tokens/<b>": 1024, "loss/news": 3.5}
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"step": 400} | {f"train/{k}": v for k, v in told.items()} | {"valid/loss/news": 2.718}))
+    page = page_of(folder)
+    assert re.search(r"news</td>.*4,096.*3\.500.*2\.718", page)
+    assert re.search(r"&lt;b&gt;</td>.*1,024</td><td class=\"n\"></td><td class=\"n\"></td>", page)
+
+
 def test_faults_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a run folder must hold a manifest.json"):
         write_report(tmp_path)

@@ -36,14 +36,18 @@ def linear_cross_entropy(
     compiled: bool,
     bias_V: Tensor | None = None,
     shape: Shape = PLAIN,
-) -> Tensor:
-    """Sum over targets of -log softmax(hidden weight^T + bias)[target] x scale, a fp32 scalar; differentiable. With a
-    shape the loss is another one: label smoothing, focal, a z-loss beside.
+) -> tuple[Tensor, Tensor]:
+    """Sum over targets of -log softmax(hidden weight^T + bias)[target] x scale, a fp32 scalar, differentiable; and each
+    target's loss, unscaled, fp32 [M], without gradient. With a shape the loss is another one: label smoothing, focal, a
+    z-loss beside.
 
     hidden_MD, weight_VD and bias_V share a floating type; targets_M: int64. scale: usually 1 / targets of the whole
     step, so gradients of micro-batches add up to the whole batch's. compiled: whether the inner kernel is compiled.
     """
-    return _LinearCrossEntropy.apply(hidden_MD, weight_VD, bias_V, targets_M, scale, compiled, shape)
+    found: tuple[Tensor, Tensor] = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_MD, weight_VD, bias_V, targets_M, scale, compiled, shape
+    )
+    return found
 
 
 def linear_nll(hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, bias_V: Tensor | None = None) -> Tensor:
@@ -58,17 +62,17 @@ def linear_nll(hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, bias_V: 
 
 
 def _to_gradient_(logits_CV: Tensor, bias_V: Tensor | None, targets_C1: Tensor, scale: float) -> Tensor:
-    """Logits to (softmax - one-hot) x scale in place; the chunk's summed loss (unscaled), fp32."""
+    """Logits to (softmax - one-hot) x scale in place; the losses of the chunk (unscaled), fp32 [C]."""
     x = logits_CV.float()
     if bias_V is not None:
         x = x + bias_V.float()
     top = x.amax(-1, keepdim=True)
     exp = (x - top).exp()
     total = exp.sum(-1, keepdim=True)
-    loss = (top + total.log() - x.gather(-1, targets_C1)).sum()
+    losses_C1 = top + total.log() - x.gather(-1, targets_C1)
     hit = torch.arange(x.shape[-1], device=x.device)[None, :] == targets_C1
     logits_CV.copy_((exp / total - hit.to(x.dtype)) * scale)
-    return loss
+    return losses_C1[:, 0]
 
 
 def _to_shaped_gradient_(
@@ -93,13 +97,13 @@ def _to_shaped_gradient_(
     rest = (1 - p).clamp_min(1e-12)
     focus = rest**gamma
     slope = focus - gamma * rest ** (gamma - 1) * p * q  # -f'(q)
-    loss = -(1 - smoothing) * focus * q + smoothing * (log_z - x.mean(-1, keepdim=True)) + z * log_z.square()
+    losses_C1 = -(1 - smoothing) * focus * q + smoothing * (log_z - x.mean(-1, keepdim=True)) + z * log_z.square()
     hit = (torch.arange(x.shape[-1], device=x.device)[None, :] == targets_C1).to(x.dtype)
     share = (1 - smoothing) * slope
     softmax = exp / total
     gradient = softmax * (share + smoothing + 2 * z * log_z) - hit * share - smoothing / x.shape[-1]
     logits_CV.copy_(gradient * scale)
-    return loss.sum()
+    return losses_C1[:, 0]
 
 
 _to_gradient_compiled = compile_lazily(_to_gradient_)
@@ -123,14 +127,15 @@ def _to_gradient_natively_(
     assert kernel is not None
     assert logits_CV.is_contiguous()
     assert targets_C1.is_contiguous()
-    losses = torch.empty(logits_CV.shape[0], dtype=torch.float32)
-    where = (logits_CV.data_ptr(), None if bias is None else bias.data_ptr(), targets_C1.data_ptr(), losses.data_ptr())
+    losses_C = torch.empty(logits_CV.shape[0], dtype=torch.float32)
+    bias_at = None if bias is None else bias.data_ptr()
+    where = (logits_CV.data_ptr(), bias_at, targets_C1.data_ptr(), losses_C.data_ptr())
     kernel(*where, *logits_CV.shape, scale, shape.smoothing, shape.gamma, shape.z)
-    return losses.sum()
+    return losses_C
 
 
 def _kernel(shape: Shape, compiled: bool, logits: Tensor) -> Callable[..., Tensor]:
-    """What turns a chunk's logits into their gradient, given its bias, targets and scale."""
+    """What turns a chunk's logits into their gradient and gives its losses, given its bias, targets and scale."""
     if logits.device.type == "cpu" and _native_cross_entropy(logits.dtype) is not None:
         return partial(_to_gradient_natively_, shape=shape)
     if shape.is_plain:
@@ -155,7 +160,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         vocab_size, bytes_each = weight_VD.shape[0], hidden_MD.element_size()
         per_buffer = max(1, BUFFER_BYTES // (vocab_size * bytes_each))
         per_chunk = max(1, CHUNK_BYTES // (vocab_size * bytes_each))
-        loss = torch.zeros((), dtype=torch.float32, device=hidden_MD.device)
+        losses_M = torch.empty(hidden_MD.shape[0], dtype=torch.float32, device=hidden_MD.device)
         grad_hidden = torch.empty_like(hidden_MD)
         one_buffer = hidden_MD.shape[0] <= per_buffer
         grad_weight = None if one_buffer else torch.zeros_like(weight_VD, dtype=torch.float32)
@@ -166,7 +171,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for first in range(0, hidden.shape[0], per_chunk):
                 chunk = slice(first, first + per_chunk)
                 torch.mm(hidden[chunk], weight_VD.t(), out=logits[chunk])
-                loss += kernel(logits[chunk], bias_V, targets[chunk, None], scale)
+                losses_M[start:][chunk] = kernel(logits[chunk], bias_V, targets[chunk, None], scale)
             torch.mm(logits, weight_VD, out=grad_hidden[start : start + per_buffer])
             if grad_bias is not None:
                 grad_bias += logits.sum(0, dtype=torch.float32)
@@ -178,10 +183,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_weight = torch.zeros_like(weight_VD)
         grad_bias = None if bias_V is None or grad_bias is None else grad_bias.to(bias_V.dtype)
         ctx.save_for_backward(grad_hidden, grad_weight.to(weight_VD.dtype), grad_bias)
-        return loss * scale
+        ctx.mark_non_differentiable(losses_M)
+        return losses_M.sum() * scale, losses_M
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> Any:
+    def backward(ctx: Any, grad_loss: Tensor, _: Tensor) -> Any:
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         factor = grad_loss.to(grad_hidden.dtype)
         bias = None if grad_bias is None else grad_bias * factor

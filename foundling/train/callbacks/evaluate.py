@@ -9,7 +9,6 @@ import torch
 
 from foundling.core.errors import UserError
 from foundling.core.log import logger
-from foundling.data.batch import Batch
 from foundling.data.rows import Row
 from foundling.data.store import TokenStream
 from foundling.train.callbacks.base import Callback
@@ -148,7 +147,8 @@ def score_rows(training: Training, rows: list[tuple[Row, float]]) -> tuple[dict[
             batch = training.objective.collate([row for row, _ in group])
             scores = training.trainee(batch.to(world.device), None)
             if mine < len(groups):
-                for name, found in zip(names, _by_source(scores["loss"], batch, len(names)), strict=True):
+                by_source = batch.losses_by_source(scores["loss"].cpu(), len(names))
+                for name, found in zip(names, by_source, strict=True):
                     totals[name] += found
             for name, values in scores.items():
                 found = torch.tensor([values.double().sum().item(), values.numel()], dtype=torch.float64)
@@ -158,12 +158,3 @@ def score_rows(training: Training, rows: list[tuple[Row, float]]) -> tuple[dict[
     flat = torch.cat([*totals.values(), torch.tensor([num_bytes], dtype=torch.float64)])
     *sums, num_bytes = world.sum(flat.to(world.device)).tolist()
     return {name: (sums[2 * i], sums[2 * i + 1]) for i, name in enumerate(totals)}, num_bytes
-
-
-def _by_source(losses_M: torch.Tensor, batch: Batch, num_sources: int) -> torch.Tensor:
-    """Sum and number of the losses of each source, fp64 [sources, 2]."""
-    places_M = torch.arange(len(losses_M)) if batch.target_index_M is None else batch.target_index_M
-    rows_M = torch.searchsorted(batch.bounds_R1[1:].long(), places_M, right=True)
-    sources_M = torch.tensor(batch.sources_R)[rows_M]
-    sums = torch.bincount(sources_M, losses_M.double().cpu(), minlength=num_sources)
-    return torch.stack([sums, torch.bincount(sources_M, minlength=num_sources).double()], 1)

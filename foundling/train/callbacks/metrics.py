@@ -71,7 +71,7 @@ class Metrics(Callback):
                 "train/gradient_norm": metrics["gradient_norm"],
                 "train/lr": metrics["lr"],
                 "train/tokens": training.num_tokens,
-                **(_by_name(training) if len(training.data.names) > 1 else {}),
+                **(_by_source(training) if len(training.data.names) > 1 else {}),
                 **rates,
                 "train/seconds": now,
             }
@@ -87,10 +87,12 @@ class Metrics(Callback):
             self._progress.stop()
 
 
-def _by_name(training: Training) -> dict[str, int]:
-    """Tokens of each source trained on so far."""
-    named = zip(training.data.names, training.tokens_by_source, strict=True)
-    return {f"train/tokens/{name}": number for name, number in named}
+def _by_source(training: Training) -> dict[str, float]:
+    """Of each source: tokens trained on so far, and the mean loss of its targets in the steps since the last line."""
+    names, sums = training.data.names, training.losses_by_source.tolist()
+    training.losses_by_source.zero_()
+    tokens = {f"train/tokens/{name}": n for name, n in zip(names, training.tokens_by_source, strict=True)}
+    return tokens | {f"train/loss/{name}": total / n for name, (total, n) in zip(names, sums, strict=True) if n}
 
 
 def _share(name: str, training: Training, tokens_per_second: float) -> dict[str, float]:
