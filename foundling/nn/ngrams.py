@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from foundling.core.config import Strict
 from foundling.core.units import Count
+from foundling.nn.dropout import dropout
 
 _STEP = 6_364_136_223_846_793_005
 _MIX = 3_202_034_522_624_059_733
@@ -29,6 +30,9 @@ class Ngrams(Strict):
     """Tokens of an n-gram, the one that is embedded last: [2, 3] adds the embeddings of two and of three tokens."""
     rows: Annotated[Count, Field(ge=1)] = 32_768
     """Rows of the table for each order."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Chance that the embedding of an n-gram is left out as a whole while the model trains, those that stay scaled up:
+    for text that is read several times, whose long n-grams are otherwise learnt by heart."""
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -44,6 +48,7 @@ class NgramEmbedding(nn.Module):
         super().__init__()
         self.config = config
         self.table = nn.Embedding(config.rows * len(config.orders), width)
+        self.dropout = dropout(config.dropout)
 
     @property
     def reach(self) -> int:
@@ -56,6 +61,8 @@ class NgramEmbedding(nn.Module):
         total_ND: Tensor | None = None
         for ids_N in ngram_ids(tokens_N, positions_N, self.config):
             embedded_ND = self.table(ids_N)
+            if self.training and self.config.dropout:
+                embedded_ND = embedded_ND * self.dropout(embedded_ND.new_ones(len(ids_N), 1))
             total_ND = embedded_ND if total_ND is None else total_ND + embedded_ND
         assert total_ND is not None
         return total_ND

@@ -38,12 +38,16 @@ def start_weights(recipe: Recipe, data: Data) -> Any:
 
 
 def with_dropout(config: Any, rate: float) -> Any:
-    """The config of a family, or of a body with a task's head, with another `dropout`."""
+    """The config of a family, or of a body with a task's head, with another `dropout`; with 0 no n-gram is left out
+    either."""
     fields = type(config).model_fields
     if "body" in fields:
         return config.model_copy(update={"body": with_dropout(config.body, rate)})
     if "dropout" in fields:
-        return config.model_copy(update={"dropout": rate})
+        config = config.model_copy(update={"dropout": rate})
+        if not rate and getattr(config, "ngrams", None) is not None:
+            return config.model_copy(update={"ngrams": config.ngrams.model_copy(update={"dropout": 0.0})})
+        return config
     if rate:
         raise UserError(f"train.dropout is not for a {family_of(config)} model, which has no layers to drop from")
     return config

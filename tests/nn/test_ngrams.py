@@ -46,6 +46,20 @@ def test_embeddings_are_summed() -> None:
     assert layer.reach == 2
 
 
+def test_ngrams_are_left_out_whole_and_only_in_training() -> None:
+    layer = NgramEmbedding(Ngrams(orders=(2, 3), rows=8, dropout=0.25), width=5)
+    layer.table.weight.data[:8], layer.table.weight.data[8:] = 3.0, 30.0  # so that a sum tells which of the two is in
+    tokens_N, positions_N = rows()
+    torch.manual_seed(0)
+    found_ND = layer(tokens_N, positions_N)
+    assert (found_ND == found_ND[:, :1]).all()
+    kinds, counts = found_ND[:, 0].unique(return_counts=True)
+    torch.testing.assert_close(kinds, torch.tensor([0.0, 4.0, 40.0, 44.0]))
+    shares = counts / len(tokens_N)
+    torch.testing.assert_close(shares, torch.tensor([1, 3, 3, 9]) / 16, atol=0.1, rtol=0)
+    assert (layer.eval()(tokens_N, positions_N) == 33).all()
+
+
 @pytest.mark.parametrize("orders", [[], [1], [3, 2], [2, 2], [17]])
 def test_orders_that_are_none_are_told(orders: list[int]) -> None:
     with pytest.raises(ValidationError, match="orders"):

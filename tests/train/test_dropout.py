@@ -45,6 +45,19 @@ def test_the_size_may_say_it_too(tiny_data: Callable[..., dict[str, Any]], tiny_
     assert read_json(one.model_dir / "manifest.json")["settings"]["dropout"] == 0, "of training, not of the model"
 
 
+def test_ngrams_are_left_out_in_training_alone(tiny_recipe: Make) -> None:
+    ngrams = {"orders": [2, 3], "rows": 100}
+    runs = [
+        pretrain(tiny_recipe(str(rate), **{"model.ngrams": {**ngrams, "dropout": rate}, "train.length": "3 steps"}))
+        for rate in (0.0, 0.5)
+    ]
+    one, two = ((run.model_dir / "model.safetensors").read_bytes() for run in runs)
+    assert one != two
+    saved = [read_json(run.model_dir / "manifest.json")["settings"]["ngrams"] for run in runs]
+    assert saved[0] == saved[1]
+    assert saved[0]["dropout"] == 0
+
+
 def test_a_fine_tuning_drops_in_body_and_head(tmp_path: Path) -> None:
     files = {"train": str(write_rows(tmp_path / "train.jsonl", ROWS)), "dev": str(write_rows(tmp_path / "d", ROWS[:6]))}
     task = {"kind": "classification", **files}
