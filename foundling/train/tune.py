@@ -267,10 +267,9 @@ def _value_of(recipe: TuneRecipe, run: Run, figure: Figure) -> float:
     if recipe.metric is None and "best_value" in summary:  # the larger the better, whatever the figure
         return -float(summary["best_value"])
     figures = summary.get("valid") or summary["dev"]
-    name = recipe.metric or ("bits_per_byte" if "bits_per_byte" in figures else "loss")
-    found = figures.get(name)
+    found = figures.get(figure.name)
     if not isinstance(found, int | float) or not math.isfinite(found):
-        raise UserError(f"a run's {name} on what is held back must be a number", got=found)
+        raise UserError(f"a run's {figure.name} on what is held back must be a number", got=found)
     return figure.sign * float(found)
 
 

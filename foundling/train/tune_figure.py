@@ -21,8 +21,8 @@ _FIRST_LOOK = 4
 def figure_of(recipe: TuneRecipe, given: Recipe | FinetuneRecipe) -> Figure:
     """What trials are judged by, asked of the recipe as it is, untrained: a wrong name costs no trial."""
     if isinstance(given, Recipe):
-        name = recipe.metric or "validation figure"
-        known: dict[str, bool | None] = {name: False} if recipe.metric is None else _figures_on_valid(recipe, given)
+        known = _figures_on_valid(recipe, given)
+        name = recipe.metric or ("bits_per_byte" if "bits_per_byte" in known else "loss")
     else:
         name, known = _figures_on_dev(recipe, given)
     better, said = chosen_figure(known, name), recipe.higher_is_better  # type: ignore[arg-type]

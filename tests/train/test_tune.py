@@ -78,7 +78,7 @@ def test_good_settings_are_found_and_beat_the_recipe(recipe_file: Path, caplog: 
     assert "better than the recipe as it is" in page
     assert not list(folder.glob("trial-*"))
     for key in ("optimizer.lr", "optimizer.weight_decay"):
-        drawn = page.partition(f'aria-label="validation figure by {key}"')[2].partition("</svg>")[0]
+        drawn = page.partition(f'aria-label="bits_per_byte by {key}"')[2].partition("</svg>")[0]
         assert drawn.count("dot") == 4, "one for each trial"
         assert drawn.count('class="main dot"') == 1, "the one of full length"
     said = Counter(record.getMessage() for record in caplog.records)
