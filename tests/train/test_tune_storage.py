@@ -15,7 +15,7 @@ from foundling.train import tune as module
 from foundling.train import tune_storage
 from foundling.train.tune import tune
 from foundling.train.tune_recipe import TuneRecipe
-from foundling.train.tune_report import Outcome
+from foundling.train.tune_report import Figure, Outcome
 from tests.tiny import recipe_data
 
 pytest.importorskip("optuna")
@@ -32,6 +32,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     def held(recipe: TuneRecipe, trials: list[Any], best: Any, figure: Any) -> Outcome:
         return Outcome(trials, best, [1.0, 1.0], [1.0, 1.0], "noise", figure.name, figure.sign)
 
+    monkeypatch.setattr(module, "figure_of", lambda *_: Figure("loss", False))
     monkeypatch.setattr(module, "_advance", advance)
     monkeypatch.setattr(module, "_held_against_default", held)
     path = tmp_path / "tiny.yaml"

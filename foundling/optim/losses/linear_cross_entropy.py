@@ -166,13 +166,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_weight = None if one_buffer else torch.zeros_like(weight_VD, dtype=torch.float32)
         grad_bias = None if bias_V is None else torch.zeros_like(bias_V, dtype=torch.float32)
         for start in range(0, hidden_MD.shape[0], per_buffer):
-            hidden, targets = hidden_MD[start : start + per_buffer], targets_M[start : start + per_buffer]
+            buffer = slice(start, start + per_buffer)
+            hidden, targets, losses = hidden_MD[buffer], targets_M[buffer], losses_M[buffer]
             logits = hidden.new_empty(hidden.shape[0], vocab_size)
             for first in range(0, hidden.shape[0], per_chunk):
                 chunk = slice(first, first + per_chunk)
                 torch.mm(hidden[chunk], weight_VD.t(), out=logits[chunk])
-                losses_M[start:][chunk] = kernel(logits[chunk], bias_V, targets[chunk, None], scale)
-            torch.mm(logits, weight_VD, out=grad_hidden[start : start + per_buffer])
+                losses[chunk] = kernel(logits[chunk], bias_V, targets[chunk, None], scale)
+            torch.mm(logits, weight_VD, out=grad_hidden[buffer])
             if grad_bias is not None:
                 grad_bias += logits.sum(0, dtype=torch.float32)
             if grad_weight is None:
