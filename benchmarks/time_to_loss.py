@@ -61,7 +61,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "T3": {**dial.shape_of_depth(3), "max_positions": 256},
 }
 ROWS = {"T2": 16, "T3": 8}
-SHARES = {"T2": 0.4, "T3": 0.6}
+SHARES = {"T2": 0.35, "T3": 0.4}
 
 
 def run_ours(data_dir: Path, track: str, steps: int, share: float, precision: str, compiled: bool) -> None:

@@ -63,18 +63,7 @@ def training_step(training: Training) -> Action | None:
     if num_targets == 0:
         raise UserError(f"each batch must hold a target; step {training.step} has none", got=_where(training))
     scale = Scale(world.data_size / num_targets, world.data_size / num_rows)
-    totals: dict[str, torch.Tensor] = {}
-    by_source = torch.zeros(num_sources, 2, dtype=torch.float64, device=world.device)
-    for batch in batches:
-        parts, each = training.trainee(batch.to(world.device), scale)
-        torch.stack(list(parts.values())).sum().backward()
-        training.optimizer.collect()
-        for name, part in parts.items():
-            totals[name] = totals.get(name, torch.zeros_like(part)) + part.detach() / world.data_size
-        if num_sources > 1:
-            by_source += batch.losses_by_source(each, num_sources)
-    summed = world.sum(torch.cat([torch.stack(list(totals.values())).double(), by_source.flatten()])).cpu()
-    losses = dict(zip(totals, summed[: len(totals)].tolist(), strict=True))
+    losses, losses_by_source = _accumulate(training, batches, scale)
     loss_value = sum(losses.values())
     if training.recipe.train.clip_value is not None:
         training.optimizer.clip_values(training.recipe.train.clip_value)
@@ -91,10 +80,29 @@ def training_step(training: Training) -> Action | None:
     training.optimizer.step(factor, gradient_factor)
     training.step += 1
     training.tokens_by_source = [old + int(n) for old, n in zip(training.tokens_by_source, num_tokens, strict=True)]
-    training.losses_by_source += summed[len(totals) :].view(num_sources, 2)
+    training.losses_by_source += losses_by_source
     training.metrics |= {"loss": loss_value, "gradient_norm": norm, "lr": settings.lr * factor}
     training.loss_parts = losses
     return action
+
+
+def _accumulate(training: Training, batches: Sequence[Batch], scale: Scale) -> tuple[dict[str, float], torch.Tensor]:
+    """Every micro-batch forward and backward; gradients add up in the optimizer. Over all processes: the parts of the
+    loss, and where sources are mixed the sum and number of each one's losses, fp64 [sources, 2] on the CPU."""
+    world, num_sources = training.world, len(training.data.names)
+    totals: dict[str, torch.Tensor] = {}
+    by_source = torch.zeros(num_sources, 2, dtype=torch.float64, device=world.device)
+    for batch in batches:
+        parts, each = training.trainee(batch.to(world.device), scale)
+        torch.stack(list(parts.values())).sum().backward()
+        training.optimizer.collect()
+        for name, part in parts.items():
+            totals[name] = totals.get(name, torch.zeros_like(part)) + part.detach() / world.data_size
+        if num_sources > 1:
+            by_source += batch.losses_by_source(each, num_sources)
+    summed = world.sum(torch.cat([torch.stack(list(totals.values())).double(), by_source.flatten()])).cpu()
+    losses = dict(zip(totals, summed[: len(totals)].tolist(), strict=True))
+    return losses, summed[len(totals) :].view(num_sources, 2)
 
 
 def _seed_of(training: Training) -> int:
