@@ -94,10 +94,12 @@ class Batch:
     def rows_of_losses(self, number: int) -> Tensor:
         """The row that each of an objective's losses is of, int64 [number], on the CPU: one a row, one a target's
         place, or one a token."""
-        if number == self.num_rows:
-            return torch.arange(number)
-        places = torch.arange(number) if self.target_index_M is None else self.target_index_M.cpu()
-        return torch.searchsorted(self.bounds_R1[1:].long().cpu(), places, right=True)
+        places = self.target_index_M
+        if places is None or len(places) != number:
+            if number == self.num_rows:
+                return torch.arange(number)
+            places = torch.arange(number)
+        return torch.searchsorted(self.bounds_R1[1:].long().cpu(), places.cpu(), right=True)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""

@@ -23,9 +23,9 @@ from foundling.data.order import Weights
 from foundling.data.prefix import PrefixRow, PrefixRows
 from foundling.data.rows import Row, Rows, Samples, Stream
 from foundling.models.base import Model
+from foundling.objectives._tokens import token_losses, token_nll
 from foundling.objectives.base import Losses, Scale
 from foundling.optim.losses.base import PLAIN, Shape, shape_of
-from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
 from foundling.tokenizers.base import Tokenizer
 
 PrefixShare = Annotated[Share, Field(ge=0, lt=1)]
@@ -109,21 +109,10 @@ class Causal:
         )
 
     def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> Losses:
-        out = model(batch)
-        loss, losses_M = linear_cross_entropy(
-            out.hidden_MD,
-            out.head_weight_VD,
-            batch.targets_M,
-            scale.per_target,
-            compiled,
-            out.head_bias_V,
-            self._shape,
-        )
-        return Losses({"causal": loss}, losses_M)
+        return token_losses("causal", model(batch), batch, scale, compiled, self._shape)
 
     def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        out = model(batch)
-        return {"loss": linear_nll(out.hidden_MD, out.head_weight_VD, batch.targets_M, out.head_bias_V)}
+        return {"loss": token_nll(model(batch), batch)}
 
     def text_rows(self, length: int) -> tuple[int, int]:
         """(rows, tokens of a row) that a text of this many tokens becomes."""

@@ -26,11 +26,12 @@ from foundling.data.pairs import Marks, Pairs, Segments, generator
 from foundling.data.rows import Row, Samples
 from foundling.models.base import Model
 from foundling.objectives._masking import Masker, Unit
+from foundling.objectives._tokens import token_losses
 from foundling.objectives._words import ChineseWords, Starts, closing_marks, sentence_ends, word_starts
 from foundling.objectives.base import Losses, Scale
 from foundling.objectives.next.base import NextConfig
 from foundling.optim.losses.base import shape_of
-from foundling.optim.losses.linear_cross_entropy import BUFFER_BYTES, linear_cross_entropy
+from foundling.optim.losses.linear_cross_entropy import BUFFER_BYTES
 from foundling.tokenizers.base import Tokenizer
 
 
@@ -153,20 +154,11 @@ class Mlm:
 
     def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> Losses:
         out = model(batch)
-        loss, losses_M = linear_cross_entropy(
-            out.hidden_MD,
-            out.head_weight_VD,
-            batch.targets_M,
-            scale.per_target,
-            compiled,
-            out.head_bias_V,
-            self._shape,
-        )
-        parts = {"mlm": loss}
+        losses = token_losses("mlm", out, batch, scale, compiled, self._shape)
         if self._next is not None:
             nll_R = _next_nll(out.next_logits_RC, batch)
-            parts[self._next.kind] = nll_R.sum() * (self._next.weight * scale.per_row)
-        return Losses(parts, losses_M)
+            losses.parts[self._next.kind] = nll_R.sum() * (self._next.weight * scale.per_row)
+        return losses
 
     def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:
         """`loss`, the masked-language loss of each target; `mlm_accuracy`, whether it is the likeliest token; and

@@ -26,9 +26,9 @@ from foundling.data.factorized import Factorization, FactorizedRow, FactorizedRo
 from foundling.data.order import Weights
 from foundling.data.rows import Row, Stream
 from foundling.models.base import Model
+from foundling.objectives._tokens import token_losses, token_nll
 from foundling.objectives.base import Losses, Scale
 from foundling.optim.losses.base import shape_of
-from foundling.optim.losses.linear_cross_entropy import linear_cross_entropy, linear_nll
 from foundling.tokenizers.base import Tokenizer
 
 
@@ -87,21 +87,10 @@ class Permutation:
         return self._batch([row.tokens for row in found], [_ranks_of(row) for row in found], found)
 
     def loss(self, model: Model, batch: Batch, scale: Scale, compiled: bool) -> Losses:
-        out = model(batch)
-        loss, losses_M = linear_cross_entropy(
-            out.hidden_MD,
-            out.head_weight_VD,
-            batch.targets_M,
-            scale.per_target,
-            compiled,
-            out.head_bias_V,
-            self._shape,
-        )
-        return Losses({"permutation": loss}, losses_M)
+        return token_losses("permutation", model(batch), batch, scale, compiled, self._shape)
 
     def scores(self, model: Model, batch: Batch) -> dict[str, Tensor]:
-        out = model(batch)
-        return {"loss": linear_nll(out.hidden_MD, out.head_weight_VD, batch.targets_M, out.head_bias_V)}
+        return {"loss": token_nll(model(batch), batch)}
 
     def text_rows(self, length: int) -> tuple[int, int]:
         """(rows, tokens of a row) that a text of this many tokens becomes."""

@@ -68,7 +68,7 @@ class Stepping(Strict):
     """Largest gradient norm; a larger gradient is scaled down to it."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Instead of the model's own `dropout`, which is 0 unless its size says otherwise (a given model has none, whatever
-    it was trained with)."""
+    it was trained with); with 0 no n-gram is left out either."""
     clip_value: Annotated[float, Field(gt=0)] | None = None
     """Largest size of each entry of the gradient, before its norm is taken; None: no bound."""
     average: Annotated[PartConfig, Part("optim.averages")] | None = None

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import torch
 
 from foundling.data.batch import row_groups, rows_batch
@@ -35,3 +37,14 @@ def test_rows_batch_lays_rows_one_after_another() -> None:
     moved = batch.to(torch.device("meta"))
     assert moved.tokens_N.device.type == moved.bounds_R1.device.type == "meta"
     assert (moved.samples_R, moved.sources_R) == ((7, 8, 9), (0, 1, 0))
+
+
+def test_losses_belong_to_the_rows_of_their_targets() -> None:
+    tokens = torch.arange(15).view(3, 5)
+    batch = rows_batch(tokens[:, :-1], tokens[:, 1:], sources_R=(0, 1, 0))
+    assert batch.rows_of_losses(12).tolist() == [0] * 4 + [1] * 4 + [2] * 4, "a target at each token"
+    assert batch.rows_of_losses(3).tolist() == [0, 1, 2], "one loss a row"
+    chosen = replace(batch, targets_M=tokens[0, :3], target_index_M=torch.tensor([1, 4, 7]))
+    assert chosen.rows_of_losses(3).tolist() == [0, 1, 1], "as many targets as rows, but not one each"
+    found = chosen.losses_by_source(torch.tensor([1.0, 2.0, 4.0]), 3)
+    assert found.tolist() == [[1.0, 1.0], [6.0, 2.0], [0.0, 0.0]]

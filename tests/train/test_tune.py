@@ -270,6 +270,14 @@ def test_a_metric_that_a_pretraining_has_not(recipe_file: Path, changes: dict[st
         tune(made(recipe_file, **changes))
 
 
+def test_a_loss_is_never_held_against_bits_per_byte(recipe_file: Path, tmp_path: Path) -> None:
+    """As where a searched key changes the objective to one that predicts no text."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "summary.json").write_text(json.dumps({"valid": {"loss": 1.5}}))
+    with pytest.raises(UserError, match="a run's bits_per_byte on what is held back must be a number"):
+        module._value_of(made(recipe_file), Run(tmp_path / "run"), Figure("bits_per_byte", higher_is_better=False))
+
+
 def test_figures_of_pretraining() -> None:
     losses = ("loss", "loss/books", "next_loss", "perplexity", "bits_per_byte")
     assert [tune_figure._better_of(name) for name in losses] == [False] * 5
